@@ -1,0 +1,35 @@
+# `make demo` trains and samples, `make test` checks everything; both install into .venv first if that is not done.
+PYTHON ?= python3
+# Options for pip, such as: make setup PIP_OPTIONS="--index-url https://download.pytorch.org/whl/cpu"
+TORCH_OPTIONS ?=
+BIN := .venv/bin
+
+.PHONY: setup demo test lint bench clean
+setup: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "quoth needs Python 3.11 or later")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(TORCH_OPTIONS) -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[shakespeare,gpt2]"
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[shakespeare,gpt2,dev]"
+	touch $@
+
+demo: setup
+	$(BIN)/quoth train shakespeare
+	$(BIN)/quoth sample latest --prompt "ROMEO:" --count 2 --tokens 400
+
+test: .venv/installed-dev lint
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

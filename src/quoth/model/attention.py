@@ -1,0 +1,102 @@
+"""Attention: the maths once (`attend`), and the module that makes queries, keys and values for it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from quoth.model.config import GPTConfig
+from quoth.model.layers import NORMS, Dropout, rotate
+
+
+class CacheSlice(Protocol):
+    """One layer's share of a key/value cache."""
+
+    def extend(self, k_BHTK: Tensor, v_BHTK: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the new keys and values; return all of them, old and new, along T."""
+        ...
+
+
+def attend(
+    q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, *, causal: bool = True, dropout: float = 0.0, fused: bool = False
+) -> Tensor:
+    """softmax(q kᵀ / √K) v (Vaswani et al. 2017, arXiv:1706.03762). (B, H, T, K) → (B, H, T, K).
+
+    Queries are the *last* T of S positions: with `causal`, query t sees keys up to S − T + t. The softmax is taken in
+    at least float32. `fused` takes torch's flash or memory-efficient kernel; on a CPU its backward pass is slow for
+    short windows, so training there writes the scores out. Both are tested equal.
+
+    >>> attend(torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 2, 4), torch.eye(2, 4)[None, None])[0, 0, 1, :2]
+    tensor([0.5000, 0.5000])
+    """
+    T, S, K = q_BHTK.shape[-2], k_BHSK.shape[-2], q_BHTK.shape[-1]
+    group = q_BHTK.shape[1] // k_BHSK.shape[1]
+    if group > 1:
+        k_BHSK, v_BHSK = (x.repeat_interleave(group, dim=1) for x in (k_BHSK, v_BHSK))
+    if fused:
+        mask = None if T == S or not causal else _visible(T, S, q_BHTK.device)
+        return F.scaled_dot_product_attention(
+            q_BHTK, k_BHSK, v_BHSK, attn_mask=mask, is_causal=causal and T == S, dropout_p=dropout
+        )
+    score_BHTS = q_BHTK @ k_BHSK.mT * K**-0.5
+    if score_BHTS.dtype != torch.float64:
+        score_BHTS = score_BHTS.float()
+    if causal:
+        score_BHTS = score_BHTS.masked_fill(~_visible(T, S, q_BHTK.device), -torch.inf)
+    weight_BHTS = score_BHTS.softmax(-1).type_as(v_BHSK)
+    return F.dropout(weight_BHTS, dropout) @ v_BHSK if dropout else weight_BHTS @ v_BHSK
+
+
+def _visible(T: int, S: int, device: torch.device) -> Tensor:
+    """Which of S keys each of the last T queries may see: (T, S), true where it may."""
+    query_T = torch.arange(S - T, S, device=device)
+    return query_T[:, None] >= torch.arange(S, device=device)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, with grouped key/value heads, QK-norm and rotation where the config has them."""
+
+    def __init__(self, c: GPTConfig, *, causal: bool = True) -> None:
+        super().__init__()
+        self.query = nn.Linear(c.width, c.heads * c.head_size, bias=c.bias_qkv)
+        self.key = nn.Linear(c.width, c.kv_heads * c.head_size, bias=c.bias_qkv)
+        self.value = nn.Linear(c.width, c.kv_heads * c.head_size, bias=c.bias_qkv)
+        self.out = nn.Linear(c.heads * c.head_size, c.width, bias=c.bias)
+        self.query_norm = NORMS["rmsnorm"](c.head_size, c.norm_eps) if c.qk_norm else nn.Identity()
+        self.key_norm = NORMS["rmsnorm"](c.head_size, c.norm_eps) if c.qk_norm else nn.Identity()
+        self.head_size, self.causal = c.head_size, causal
+        # Weights of a shared mask would drop whole heads, so only the elementwise families drop weights, as GPT-2 does.
+        self.dropout = c.dropout if c.dropout_shape == "element" else 0.0
+        self.fused: bool | None = None
+
+    def forward(
+        self, x_BTC: Tensor, angles: tuple[Tensor, Tensor] | None = None, cache: CacheSlice | None = None
+    ) -> Tensor:
+        q_BHTK, k_BHTK, v_BHTK = (
+            p(x_BTC).unflatten(-1, (-1, self.head_size)).transpose(1, 2) for p in (self.query, self.key, self.value)
+        )
+        q_BHTK, k_BHTK = self.query_norm(q_BHTK), self.key_norm(k_BHTK)
+        if angles is not None:
+            q_BHTK, k_BHTK = rotate(q_BHTK, angles), rotate(k_BHTK, angles)
+        if cache is not None:
+            k_BHTK, v_BHTK = cache.extend(k_BHTK, v_BHTK)
+        y_BHTK = attend(
+            q_BHTK,
+            k_BHTK,
+            v_BHTK,
+            causal=self.causal,
+            dropout=self.dropout if self.training else 0.0,
+            fused=prefer_fused(x_BTC, self.training) if self.fused is None else self.fused,
+        )
+        return self.out(y_BHTK.transpose(1, 2).flatten(-2))  # type: ignore[no-any-return]
+
+
+def prefer_fused(x_BTC: Tensor, training: bool) -> bool:
+    """Torch's fused kernel wins on an accelerator, and on a CPU without a backward pass or with a long window."""
+    return x_BTC.device.type != "cpu" or not training or x_BTC.shape[1] > 512
+
+
+__all__ = ["Attention", "CacheSlice", "Dropout", "attend", "prefer_fused"]

@@ -1,0 +1,103 @@
+"""The model: token ids → logits. It knows ids, never text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+
+from quoth.model.attention import Attention, CacheSlice
+from quoth.model.config import GPTConfig
+from quoth.model.layers import MLPS, NORMS, POSITIONS, Dropout
+
+
+class Block(nn.Module):
+    """Communication, then computation: attention and an MLP, each on a normed copy, added back."""
+
+    def __init__(self, c: GPTConfig) -> None:
+        super().__init__()
+        self.attention_norm = NORMS[c.norm](c.width, c.norm_eps, c.bias)
+        self.attention = Attention(c)
+        self.mlp_norm = NORMS[c.norm](c.width, c.norm_eps, c.bias)
+        self.mlp = MLPS[c.mlp](c)
+        self.dropout = Dropout(c)
+
+    def forward(
+        self, x_BTC: Tensor, angles: tuple[Tensor, Tensor] | None = None, cache: CacheSlice | None = None
+    ) -> Tensor:
+        x_BTC = x_BTC + self.dropout(self.attention(self.attention_norm(x_BTC), angles, cache))
+        return x_BTC + self.dropout(self.mlp(self.mlp_norm(x_BTC)))  # type: ignore[no-any-return]
+
+
+class GPT(nn.Module):
+    """A decoder-only Transformer. Ids (B, T) → logits (B, T, V).
+
+    `block` makes one layer from the config; any module with `Block.forward`'s arguments will do.
+
+    >>> from quoth.model.config import family
+    >>> GPT(family("modern", vocabulary=65, width=64, layers=2))(torch.zeros(1, 8, dtype=torch.long)).shape
+    torch.Size([1, 8, 65])
+    """
+
+    def __init__(self, config: GPTConfig, block: Callable[[GPTConfig], nn.Module] = Block) -> None:
+        super().__init__()
+        c = self.config = config
+        self.embed = nn.Embedding(c.vocabulary, c.width)
+        self.positions = POSITIONS[c.positions](c)
+        self.dropout = Dropout(c)
+        self.blocks = nn.ModuleList(block(c) for _ in range(c.layers))
+        self.norm = NORMS[c.norm](c.width, c.norm_eps, c.bias)
+        self.head = nn.Linear(c.width, c.vocabulary, bias=c.bias_head)
+        INITS[c.init](self)
+        if c.tied:
+            self.head.weight = self.embed.weight
+
+    def forward(self, token_BT: Tensor, caches: Sequence[CacheSlice] | None = None, start: int = 0) -> Tensor:
+        """Logits for every position. With `caches`, one a layer, the ids stand at `start` and later."""
+        end = start + token_BT.shape[1]
+        x_BTC = self.dropout(self.positions.add(self.embed(token_BT), start, end))
+        angles = self.positions.angles(start, end)
+        for layer, block in enumerate(self.blocks):
+            x_BTC = block(x_BTC, angles, caches[layer] if caches is not None else None)
+        return self.head(self.norm(x_BTC))  # type: ignore[no-any-return]
+
+    @property
+    def parameters_count(self) -> int:
+        """How many numbers are trained; tied weights count once."""
+        return sum(p.numel() for p in self.parameters())
+
+
+def _normal(model: GPT) -> None:
+    """GPT-2's: N(0, 0.02), projections into the residual stream divided by √(2 L).
+
+    A wide head of 0.02 would start with visible opinions (and a tied one by predicting its own input), so the
+    matrix that makes logits is narrowed to keep their spread under 1/4.
+    """
+    logits = "embed.weight" if model.config.tied else "head.weight"
+    for name, p in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(p)
+        elif p.dim() == 2:
+            projection = name.endswith(("attention.out.weight", "mlp.down.weight"))
+            std = 0.02 / sqrt(2 * model.config.layers) if projection else 0.02
+            nn.init.normal_(p, std=min(0.02, 0.25 / sqrt(model.config.width)) if name == logits else std)
+
+
+def _zero(model: GPT) -> None:
+    """Every block starts as the identity and the first prediction is uniform, so early updates can be large.
+
+    Inner weights are N(0, 1 / fan-in), so that each starts near the unit spectral scale that Muon steps at.
+    """
+    c = model.config
+    for name, p in model.named_parameters():
+        if name.endswith(("bias", "attention.out.weight", "mlp.down.weight")) or name == "head.weight":
+            nn.init.zeros_(p)
+        elif name == "embed.weight":
+            nn.init.normal_(p, std=1 / c.width if c.tied else 1.0)
+        elif p.dim() == 2:
+            nn.init.normal_(p, std=1 / sqrt(p.shape[1]))
+
+
+INITS: dict[str, Callable[[GPT], None]] = {"normal": _normal, "zero": _zero, "torch": lambda model: None}

@@ -1,0 +1,155 @@
+"""The parts that a block chooses from: norms, MLPs, positions and dropout; one class a choice."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from quoth.model.config import GPTConfig
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x), times a learned weight (Zhang & Sennrich 2019, arXiv:1910.07467). (..., C) → (..., C).
+
+    The mean of squares is taken in at least float32 whatever the autocast type.
+    """
+
+    def __init__(self, size: int, eps: float, bias: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x if x.dtype == torch.float64 else x.float()
+        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps) * self.weight).type_as(x)
+
+
+class LayerNorm(nn.Module):
+    """(x − mean) / √(variance + eps), times a weight, plus a bias (Ba et al. 2016, arXiv:1607.06450)."""
+
+    def __init__(self, size: int, eps: float, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.bias = nn.Parameter(torch.zeros(size)) if bias else None
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+class ReLU(nn.Module):
+    """The lecture's MLP: C → 4C, ReLU, → C."""
+
+    def __init__(self, c: GPTConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(c.width, c.hidden, bias=c.bias)
+        self.down = nn.Linear(c.hidden, c.width, bias=c.bias)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        return self.down(F.relu(self.up(x_BTC)))  # type: ignore[no-any-return]
+
+
+class GELU(ReLU):
+    """GPT-2's MLP: GELU in its tanh form (Hendrycks & Gimpel 2016, arXiv:1606.08415)."""
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x_BTC), approximate="tanh"))  # type: ignore[no-any-return]
+
+
+class SwiGLU(nn.Module):
+    """silu(gate x) · up x, then down (Shazeer 2020, arXiv:2002.05202)."""
+
+    def __init__(self, c: GPTConfig) -> None:
+        super().__init__()
+        self.gate = nn.Linear(c.width, c.hidden, bias=c.bias)
+        self.up = nn.Linear(c.width, c.hidden, bias=c.bias)
+        self.down = nn.Linear(c.hidden, c.width, bias=c.bias)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        return self.down(F.silu(self.gate(x_BTC)) * self.up(x_BTC))  # type: ignore[no-any-return]
+
+
+class LearnedPositions(nn.Module):
+    """A vector for each place in the window, added to the token's."""
+
+    def __init__(self, c: GPTConfig) -> None:
+        super().__init__()
+        self.table = nn.Embedding(c.context, c.width)
+
+    def add(self, x_BTC: Tensor, start: int, end: int) -> Tensor:
+        return x_BTC + self.table.weight[start:end]
+
+    def angles(self, start: int, end: int) -> tuple[Tensor, Tensor] | None:
+        return None
+
+
+class RotaryPositions(nn.Module):
+    """RoPE (Su et al. 2021, arXiv:2104.09864) in the half-split form of GPT-NeoX, Llama and Qwen."""
+
+    cos_TK: Tensor
+    sin_TK: Tensor
+
+    def __init__(self, c: GPTConfig) -> None:
+        super().__init__()
+        exponent = torch.arange(0, c.head_size, 2, dtype=torch.float32) / c.head_size
+        angle_TK = torch.arange(c.context, dtype=torch.float32)[:, None] * c.rope_theta**-exponent
+        # A table, so that a compiled step loads the angles and does not take a cosine for each element.
+        self.register_buffer("cos_TK", angle_TK.cos(), persistent=False)
+        self.register_buffer("sin_TK", angle_TK.sin(), persistent=False)
+
+    def add(self, x_BTC: Tensor, start: int, end: int) -> Tensor:
+        return x_BTC
+
+    def angles(self, start: int, end: int) -> tuple[Tensor, Tensor]:
+        """cos and sin, each (T, K/2), in float32, for places start to end."""
+        return self.cos_TK[start:end], self.sin_TK[start:end]
+
+
+class NoPositions(nn.Module):
+    """A model of sets: nothing says where a token stands but the causal mask."""
+
+    def __init__(self, c: GPTConfig) -> None:
+        super().__init__()
+
+    def add(self, x_BTC: Tensor, start: int, end: int) -> Tensor:
+        return x_BTC
+
+    def angles(self, start: int, end: int) -> tuple[Tensor, Tensor] | None:
+        return None
+
+
+def rotate(x_BHTK: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn each pair (k, k + K/2) of channels by its angle; lengths do not change."""
+    cos, sin = angles
+    a, b = x_BHTK.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).type_as(x_BHTK)
+
+
+class Dropout(nn.Module):
+    """Zero a share of the channels in training and scale up the rest (Srivastava et al. 2014).
+
+    Shape "channel" draws one mask per sequence, shared along time: drawing random numbers for each element
+    costs more than the model on a CPU.
+    """
+
+    def __init__(self, c: GPTConfig) -> None:
+        super().__init__()
+        self.rate, self.shared = c.dropout, c.dropout_shape == "channel"
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x_BTC
+        if not self.shared:
+            return F.dropout(x_BTC, self.rate)
+        mask_B1C = torch.rand(x_BTC.shape[0], 1, x_BTC.shape[-1], device=x_BTC.device) >= self.rate
+        return x_BTC * (mask_B1C.to(x_BTC.dtype) / (1 - self.rate))
+
+
+NORMS: dict[str, type[RMSNorm] | type[LayerNorm]] = {"rmsnorm": RMSNorm, "layernorm": LayerNorm}
+MLPS: dict[str, type[ReLU] | type[SwiGLU]] = {"relu": ReLU, "gelu": GELU, "swiglu": SwiGLU}
+POSITIONS: dict[str, type[LearnedPositions] | type[RotaryPositions] | type[NoPositions]] = {
+    "learned": LearnedPositions,
+    "rope": RotaryPositions,
+    "none": NoPositions,
+}

@@ -1,0 +1,1 @@
+"""Presets, the dial, and the run that they start."""

@@ -1,0 +1,234 @@
+"""A recipe: everything that a run is decided by, and for each value where it came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from quoth.model.config import GPTConfig, family
+from quoth.recipes.presets import PRESETS
+from quoth.system.errors import InputError, suggestion
+from quoth.train.optimizers import OptimizerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What is read.
+
+    Attributes:
+        data: a named corpus (shakespeare, plays), a UTF-8 file, or a folder of them.
+        tokenizer: characters, bytes, bpe:N (such as bpe:1024) or gpt2.
+        separator: what stands between documents; the validation split then begins with a whole one.
+        errors: strict, or replace for text that is not quite UTF-8.
+    """
+
+    data: str = "shakespeare"
+    tokenizer: str = "characters"
+    separator: str = ""
+    errors: Literal["strict", "replace"] = "strict"
+
+    def __post_init__(self) -> None:
+        if self.errors not in ("strict", "replace"):
+            raise InputError(f"errors must be strict or replace, not {self.errors!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """How long, how much at a time, and on what.
+
+    Attributes:
+        minutes: the time that the whole command may take; 0 where steps decide.
+        steps: the number of steps; 0 where minutes decide.
+        batch: windows in a microbatch.
+        accumulate: microbatches in a step.
+        seed: of weights, batches, dropout and samples.
+        evaluate_every: steps between evaluations; 0 spends at most 3% of the time on them.
+        sample_tokens: how much is sampled at each evaluation; 0 for nothing.
+        device: auto, cpu, cuda or mps.
+        dtype: auto, bfloat16 or float32.
+        threads: for a CPU; 0 tries what is best.
+        compile: auto, on or off.
+    """
+
+    minutes: float = 0.0
+    steps: int = 0
+    batch: int = 32
+    accumulate: int = 1
+    seed: int = 1337
+    evaluate_every: int = 0
+    sample_tokens: int = 150
+    device: str = "auto"
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    threads: int = 0
+    compile: Literal["auto", "on", "off"] = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "accumulate"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        for name in ("minutes", "steps", "evaluate_every", "sample_tokens", "threads", "seed"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}.")
+        if not (self.minutes or self.steps):
+            raise InputError("A run needs --minutes or --steps above 0.")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A complete run. Saved as `config.toml`, and read back the same."""
+
+    data: DataConfig
+    model: GPTConfig
+    optimizer: OptimizerConfig
+    run: RunConfig
+
+
+SECTIONS: dict[str, type] = {"data": DataConfig, "model": GPTConfig, "optimizer": OptimizerConfig, "run": RunConfig}
+# Where each setting belongs. The vocabulary is the tokenizer's to say.
+HOME = {f.name: section for section, kind in SECTIONS.items() for f in dataclasses.fields(kind)}
+
+
+class Setting(NamedTuple):
+    """A value and where it came from."""
+
+    value: Any
+    origin: str
+
+
+Settings = dict[str, Setting]
+
+
+def settings(preset: str, config: Path | None = None, flags: dict[str, Any] | None = None) -> Settings:
+    """What preset, config file and flags fix, the later over the earlier.
+
+    `minutes` and `steps` displace each other.
+
+    Raises:
+        InputError: an unknown preset, a file that cannot be read, an unknown key, a value of the wrong kind.
+    """
+    if preset not in PRESETS:
+        raise InputError(f"There is no preset {preset!r}{suggestion(preset, PRESETS)}.")
+    known: Settings = {}
+    layers = [(f"preset {preset}", PRESETS[preset]), (str(config), _read(config) if config else {}), ("flag", flags or {})]
+    for origin, values in layers:
+        if values.get("minutes") and values.get("steps"):
+            raise InputError(f"Give minutes or steps, not both ({origin}).")
+        for key, value in values.items():
+            if key not in HOME or key == "vocabulary":
+                raise InputError(f"There is no setting {key!r}{suggestion(key, set(HOME) - {'vocabulary'})}.")
+            known[key] = Setting(_checked(key, value), origin)
+            if key in ("minutes", "steps") and value:
+                known.pop("steps" if key == "minutes" else "minutes", None)
+    return known
+
+
+def make(known: Settings, vocabulary: int) -> Recipe:
+    """The recipe of what is known, with the defaults for the rest.
+
+    Raises:
+        InputError: the values do not fit together.
+    """
+    parts: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for key, setting in known.items():
+        parts[HOME[key]][key] = setting.value
+    model = parts["model"]
+    config = family(model.pop("family", "modern"), vocabulary=vocabulary, **model)
+    return Recipe(
+        DataConfig(**parts["data"]), config, OptimizerConfig(**parts["optimizer"]), RunConfig(**parts["run"])
+    )
+
+
+def origins(recipe: Recipe, known: Settings) -> Settings:
+    """Every value of a recipe with its origin."""
+    complete: Settings = {}
+    for section in SECTIONS:
+        part = getattr(recipe, section)
+        for field in dataclasses.fields(part):
+            value = getattr(part, field.name)
+            default = "the tokenizer" if field.name == "vocabulary" else "default"
+            if section == "model" and field.name != "vocabulary":
+                default = f"family {recipe.model.family}"
+            complete[field.name] = Setting(value, known[field.name].origin if field.name in known else default)
+    return complete
+
+
+def to_toml(complete: Settings) -> str:
+    """A config file, each value with its origin as a comment."""
+    lines = []
+    for section, kind in SECTIONS.items():
+        lines.append(f"[{section}]")
+        for field in dataclasses.fields(kind):
+            value, origin = complete[field.name]
+            lines.append(f"{f'{field.name} = {toml_value(value)}':<40} # {origin}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def toml_value(value: Any) -> str:
+    """A bool, number or string as TOML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value)
+        return f'"{escaped}"'
+    return repr(value)
+
+
+def read_recipe(run: Path) -> Recipe:
+    """The recipe that a run folder's `config.toml` holds.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    values = _read(run / "config.toml")
+    vocabulary = values.pop("vocabulary", None)
+    if not isinstance(vocabulary, int):
+        raise InputError(f"{run / 'config.toml'} is broken: it says nothing of the vocabulary.")
+    return make({key: Setting(_checked(key, value), "config.toml") for key, value in values.items()}, vocabulary)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            document = tomllib.load(file)
+    except OSError as error:
+        raise InputError(f"The config {path} cannot be read: {error.strerror}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"The config {path} is not TOML: {error}.") from error
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        if not isinstance(value, dict):
+            flat[key] = value
+            continue
+        if key not in SECTIONS:
+            raise InputError(f"{path} has a section [{key}]{suggestion(key, SECTIONS)}.")
+        for inner, inner_value in value.items():
+            if HOME.get(inner, key) != key:
+                raise InputError(f"{path}: {inner} belongs in [{HOME[inner]}], not in [{key}].")
+            flat[inner] = inner_value
+    return flat
+
+
+def _checked(key: str, value: Any) -> Any:
+    """The value as its field's type."""
+    kind = typing.get_type_hints(SECTIONS[HOME[key]])[key]
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        kind = next(k for k in typing.get_args(kind) if k is not types.NoneType)
+    if typing.get_origin(kind) is Literal:
+        allowed = typing.get_args(kind)
+        if value not in allowed:
+            raise InputError(f"{key} must be one of {', '.join(map(str, allowed))}, not {value!r}.")
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind in (int, float, bool, str) and type(value) is not kind:
+        raise InputError(f"{key} must be {_NAMES[kind]}, not {value!r}.")
+    return value
+
+
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}

@@ -1,0 +1,197 @@
+"""Which device, number type and threads this machine is best used with, found by trying, and why."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import sysconfig
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quoth.system.errors import InputError
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What was chosen, and in `reasons` a sentence for each choice.
+
+    `flops` is what a large matrix product reached in `dtype` when it was tried, in FLOP/s.
+    """
+
+    device: str
+    dtype: str
+    threads: int
+    compile: bool
+    flops: float
+    reasons: dict[str, str]
+
+    def autocast(self) -> torch.autocast:
+        """The context in which a forward pass takes the chosen number type."""
+        return torch.autocast(self.device, DTYPES[self.dtype], enabled=self.dtype != "float32")
+
+
+def choose(device: str = "auto", dtype: str = "auto", threads: int = 0, compile: bool | None = None) -> Hardware:  # noqa: A002
+    """Pick what is left open (auto, 0, None), and set torch's thread count.
+
+    Takes under a second. Raises:
+        InputError: a device or type that is not here.
+    """
+    reasons: dict[str, str] = {}
+    device = _device(device, reasons)
+    if dtype not in ("auto", *DTYPES):
+        raise InputError(f"dtype must be auto, bfloat16 or float32, not {dtype!r}.")
+    if device == "cpu":
+        threads = _threads(threads, reasons)
+        torch.set_num_threads(threads)
+    else:
+        threads = torch.get_num_threads()
+    dtype, flops = _dtype(device, dtype, reasons)
+    if compile is None:
+        compile, reasons["compile"] = can_compile(device)  # noqa: A001
+    else:
+        reasons["compile"] = "as was asked"
+    return Hardware(device, dtype, threads, compile, flops, reasons)
+
+
+def _device(wanted: str, reasons: dict[str, str]) -> str:
+    here = ["cpu"]
+    if torch.backends.mps.is_available():
+        here.insert(0, "mps")
+    if torch.cuda.is_available():
+        here.insert(0, "cuda")
+    if wanted == "auto":
+        reasons["device"] = {"cuda": "a CUDA device is here", "mps": "an Apple GPU is here"}.get(here[0], "no GPU is here")
+        return here[0]
+    if wanted not in here:
+        raise InputError(f"The device {wanted!r} is not on this machine; there is {', '.join(here)}.")
+    reasons["device"] = "as was asked"
+    return wanted
+
+
+def _threads(wanted: int, reasons: dict[str, str]) -> int:
+    if wanted:
+        reasons["threads"] = "as was asked"
+        return wanted
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores == 1:
+        reasons["threads"] = "there is one core"
+        return 1
+    candidates = sorted({max(1, cores // 2), cores})
+    rates = {n: _rate_with_threads(n) for n in candidates}
+    best = max(rates, key=lambda n: rates[n])
+    tried = ", ".join(f"{n}: {rate / 1e9:,.0f} GFLOP/s" for n, rate in rates.items())
+    reasons["threads"] = f"of {cores} cores, tried {tried}"
+    return best
+
+
+def _rate_with_threads(threads: int) -> float:
+    torch.set_num_threads(threads)
+    return matmul_flops("cpu", torch.float32, 512, seconds=0.06)
+
+
+def _dtype(device: str, wanted: str, reasons: dict[str, str]) -> tuple[str, float]:
+    size = 4096 if device == "cuda" else 1024
+    if wanted != "auto":
+        reasons["dtype"] = "as was asked"
+        return wanted, matmul_flops(device, DTYPES[wanted], size)
+    rates = {name: matmul_flops(device, dtype, size) for name, dtype in DTYPES.items()}
+    gain = rates["bfloat16"] / rates["float32"]
+    # Casts cost something too, so bfloat16 has to be clearly faster.
+    best = "bfloat16" if gain > 1.5 else "float32"
+    reasons["dtype"] = f"a bfloat16 matrix product takes {1 / gain:.2f} of the time of a float32 one"
+    return best, rates[best]
+
+
+def matmul_flops(device: str, dtype: torch.dtype, size: int, *, seconds: float = 0.1) -> float:
+    """FLOP/s of a square matrix product: the best of many within `seconds`."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return 2 * size**3 / fastest(lambda: a @ b, device, seconds)
+
+
+def fastest(work: Callable[[], Any], device: str, seconds: float = 0.1) -> float:
+    """The shortest of the times that `work` took, tried for about `seconds` after two warm-ups."""
+    best, end = float("inf"), time.perf_counter() + seconds
+    for attempt in range(1000):
+        start = time.perf_counter()
+        work()
+        synchronize(device)
+        now = time.perf_counter()
+        if attempt >= 2:
+            best = min(best, now - start)
+        if now > end and attempt >= 4:
+            break
+    return best
+
+
+def synchronize(device: str) -> None:
+    """Wait until the device has done what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    elif device == "mps":
+        torch.mps.synchronize()
+
+
+@cache
+def can_compile(device: str) -> tuple[bool, str]:
+    """Whether torch.compile can work here, and why."""
+    if device == "mps":
+        return False, "torch.compile is young on Apple GPUs"
+    if device == "cuda":
+        return True, "Triton makes the kernels"
+    compiler = os.environ.get("CXX") or next((c for c in ("g++", "clang++", "c++", "cl") if shutil.which(c)), None)
+    if not compiler or not shutil.which(compiler):
+        return False, "there is no C++ compiler (on Debian or Ubuntu: apt install g++); with one, training is 1.5 to 2 times as fast"
+    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
+        return False, "Python's headers are missing (on Debian or Ubuntu: apt install python3-dev)"
+    return True, f"{compiler} makes the kernels"
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep large freed blocks for the next step instead of returning them to the kernel.
+
+    A training step allocates the same tensors again and again, and fresh pages cost a fault each: 10% of a small
+    model's step on a virtual machine. Elsewhere than on glibc nothing happens.
+    """
+    if platform.system() == "Linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        m_trim_threshold, m_mmap_max, m_arena_max = -1, -4, -8
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+        libc.mallopt(m_arena_max, 1)
+
+
+def environment() -> dict[str, Any]:
+    """What a result depends on besides the settings: versions and the machine."""
+    from importlib.metadata import version
+
+    facts: dict[str, Any] = {
+        "quoth": version("quoth"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+    }
+    if torch.cuda.is_available():
+        facts["gpu"] = torch.cuda.get_device_name()
+    return facts
+
+
+def cpu_name() -> str:
+    """The processor's name for itself, where the system tells."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,21 @@
+"""The one error that a person is meant to read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """What was given cannot be used; the message is one clear sentence: what was wanted and what was got."""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` where something known is close to the word, else what there is.
+
+    >>> suggestion("shakespear", ["shakespeare", "plays"])
+    "; did you mean 'shakespeare'?"
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there is {', '.join(names)}"

@@ -1,0 +1,115 @@
+"""Files that are whole or absent: written aside, synced, renamed."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from quoth.system.errors import InputError
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Replace a file in one step: a reader, or a crash, sees the old one or the new one.
+
+    Raises:
+        InputError: the disk is full or the folder may not be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with writing(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder that appears under its name only when the block has ended well, with all its files synced.
+
+    Raises:
+        InputError: the disk is full or the parent may not be written.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        try:
+            yield aside
+            for file in aside.rglob("*"):
+                _sync(file)
+            _sync(aside)
+            aside.chmod(0o755)
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(aside, path)
+            _sync(path.parent)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(refusal(path, error)) from error
+
+
+def refusal(path: Path, error: OSError) -> str:
+    """What stopped a write, in words."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"No space is left to write {path}; what was written before is kept."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{path} cannot be written: {os.strerror(error.errno)}. Choose a folder that you may write with --out."
+    return f"{path} cannot be written: {error.strerror or error}."
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256 in hex, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    """The file's JSON.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
+
+
+def cache_folder() -> Path:
+    """Where rebuilt corpora and token files are kept: $QUOTH_CACHE, or quoth in the user's cache folder."""
+    if given := os.environ.get("QUOTH_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quoth"

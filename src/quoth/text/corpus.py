@@ -1,0 +1,185 @@
+"""A corpus: a text as two memory-mapped arrays of token ids, train and validation, with a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quoth.system.errors import InputError, suggestion
+from quoth.system.files import cache_folder, new_folder, read_json, sha256_of
+from quoth.system.world import World
+from quoth.text.batches import Windows
+from quoth.text.reading import pieces, survey, text_files
+from quoth.text.sources import SOURCES, materialise
+from quoth.text.tokenizer import Tokenizer, build
+from quoth.text.tokenizer import read as read_tokenizer
+
+TRAIN_SHARE = 0.9
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Token ids to learn from and to be judged by, with the tokenizer that made them.
+
+    `manifest` says where they came from: the sha256 of the text, counts of characters, bytes and tokens.
+    """
+
+    name: str
+    tokenizer: Tokenizer
+    train: NDArray[np.integer]
+    validation: NDArray[np.integer]
+    manifest: dict[str, Any]
+
+    def batches(
+        self,
+        batch: int,
+        context: int,
+        *,
+        seed: int = 0,
+        accumulate: int = 1,
+        world: World | None = None,
+        device: str = "cpu",
+    ) -> Windows:
+        """Shuffled training windows; see `Windows`."""
+        return Windows(
+            self.train, batch=batch, context=context, seed=seed, accumulate=accumulate, world=world, device=device
+        )
+
+
+def find(data: str, cache: Path | None = None) -> tuple[str, list[Path]]:
+    """A name for the data and its files: a file or folder if there is one of that name, else a named corpus.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    path = Path(data).expanduser()
+    if path.exists():
+        return path.resolve().stem or "data", text_files(path)
+    if data in SOURCES:
+        return data, [materialise(data, (cache or cache_folder()) / "texts")]
+    raise InputError(f"{data!r} is neither a file or folder nor a named corpus{suggestion(data, SOURCES)}.")
+
+
+def corpus(
+    data: str = "shakespeare",
+    tokenizer: str | Tokenizer = "characters",
+    *,
+    separator: str | None = None,
+    errors: str = "strict",
+    cache: Path | None = None,
+) -> Corpus:
+    """Open a corpus, tokenizing it first where that has not been done.
+
+    Args:
+        data: a named corpus, a UTF-8 file, or a folder of them.
+        tokenizer: characters, bytes, bpe:N, gpt2, or a tokenizer that is at hand.
+        separator: what stands between documents; the split then falls between two of them.
+        errors: strict, or replace for text that is not quite UTF-8.
+        cache: where token files are kept; `cache_folder()` when left out.
+
+    The first 90% of the characters are for training and the rest for validation, as in the lecture.
+
+    Raises:
+        InputError: the data cannot be found, read or used.
+    """
+    cache = cache or cache_folder()
+    name, files = find(data, cache)
+    spec = tokenizer if isinstance(tokenizer, str) else tokenizer.dump()
+    sources = [sha256_of(file) for file in files]
+    key = json.dumps([FORMAT, sources, spec, separator, errors, TRAIN_SHARE])
+    folder = cache / "tokens" / hashlib.sha256(key.encode()).hexdigest()[:24]
+    if not (folder / "manifest.json").exists():
+        with new_folder(folder) as aside:
+            _tokenize(files, tokenizer, separator, errors, aside, sources)
+    return read(folder, name)
+
+
+def read(folder: Path, name: str) -> Corpus:
+    """The corpus that a folder of token files holds, memory-mapped."""
+    manifest = read_json(folder / "manifest.json")
+    dtype = np.dtype(manifest["dtype"])
+    arrays = []
+    for split in ("train", "validation"):
+        path, count = folder / f"{split}.bin", manifest[f"{split}_tokens"]
+        if not path.is_file() or path.stat().st_size != count * dtype.itemsize:
+            raise InputError(f"{path} is damaged; delete {folder} and it will be made again.")
+        arrays.append(np.memmap(path, dtype=dtype, mode="r") if count else np.empty(0, dtype))
+    return Corpus(name, read_tokenizer(folder), arrays[0], arrays[1], manifest)
+
+
+def _tokenize(
+    files: list[Path], tokenizer: str | Tokenizer, separator: str | None, errors: str, folder: Path, sources: list[str]
+) -> None:
+    seen = survey(files, errors)
+    cut = int(TRAIN_SHARE * seen.characters)
+    if separator:
+        cut = _between_documents(files, separator, cut, errors)
+
+    def texts() -> Iterator[str]:
+        return (text for split, text in _split(files, errors, cut) if split == "train")
+
+    made = build(tokenizer, "".join(seen.alphabet), texts) if isinstance(tokenizer, str) else tokenizer
+    dtype = np.dtype(np.uint8 if made.vocabulary <= 2**8 else np.uint16 if made.vocabulary <= 2**16 else np.uint32)
+    counts = dict.fromkeys(("train_tokens", "validation_tokens", "train_bytes", "validation_bytes"), 0)
+    with (folder / "train.bin").open("wb") as train, (folder / "validation.bin").open("wb") as validation:
+        for split, text in _split(files, errors, cut):
+            ids = made.encode(text)
+            (train if split == "train" else validation).write(ids.astype(dtype.newbyteorder("<")).tobytes())
+            counts[f"{split}_tokens"] += len(ids)
+            counts[f"{split}_bytes"] += len(text.encode())
+    manifest = {
+        "format": FORMAT,
+        "sources": {file.name: digest for file, digest in zip(files, sources, strict=True)},
+        "tokenizer": made.name,
+        "tokenizer_sha256": hashlib.sha256(made.dump().encode()).hexdigest(),
+        "vocabulary": made.vocabulary,
+        "dtype": dtype.newbyteorder("<").str,
+        "characters": seen.characters,
+        "train_characters": cut,
+        **counts,
+    }
+    (folder / "tokenizer.json").write_text(made.dump(), encoding="utf-8")
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+
+
+def _split(files: list[Path], errors: str, cut: int) -> Iterator[tuple[str, str]]:
+    """The pieces, each with the split that it belongs to; the one across the cut is cut."""
+    position = 0
+    for text in pieces(files, errors):
+        here = min(max(cut - position, 0), len(text))
+        position += len(text)
+        if here:
+            yield "train", text[:here]
+        if here < len(text):
+            yield "validation", text[here:]
+
+
+def _between_documents(files: list[Path], separator: str, wanted: int, errors: str) -> int:
+    """The end of the first separator at or after `wanted` characters.
+
+    Raises:
+        InputError: the text has no such separator, or only after its last document begins.
+    """
+    position, tail, last = 0, "", None
+    for text in pieces(files, errors):
+        joined, start = tail + text, position - len(tail)
+        at = joined.find(separator)
+        while at >= 0:
+            last = start + at + len(separator)
+            if last >= wanted:
+                return last
+            at = joined.find(separator, at + len(separator))
+        position += len(text)
+        # A separator may lie across two pieces, but none may be found twice.
+        tail = joined[max(len(joined) - len(separator) + 1, (last or 0) - start, 0) :]
+    if last is None:
+        raise InputError(f"The separator {separator!r} is nowhere in the text.")
+    return last

@@ -1,0 +1,181 @@
+"""AdamW and Muon, and which parameter takes which."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from quoth.system.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """How weights move.
+
+    Attributes:
+        optimizer: muon (matrices inside blocks by Muon, the rest by AdamW) or adamw.
+        learning_rate: the peak for the matrices inside blocks.
+        embedding_learning_rate: the peak for embeddings, output head, norms and biases.
+        weight_decay: per step, times the learning rate; on matrices inside blocks.
+        momentum: Muon's momentum.
+        beta1: AdamW's decay of the gradient's mean.
+        beta2: AdamW's decay of the gradient's square.
+        clip: gradients are scaled down to this global norm; 0 leaves them.
+        warmup: the share of the run along which the learning rate rises.
+        cooldown: the share of the run along which it falls to zero.
+    """
+
+    optimizer: Literal["muon", "adamw"] = "muon"
+    learning_rate: float = 0.02
+    embedding_learning_rate: float = 0.02
+    weight_decay: float = 0.1
+    momentum: float = 0.95
+    beta1: float = 0.9
+    beta2: float = 0.95
+    clip: float = 0.0
+    warmup: float = 0.02
+    cooldown: float = 0.6
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in ("muon", "adamw"):
+            raise InputError(f"optimizer must be muon or adamw, not {self.optimizer!r}.")
+        for name in ("learning_rate", "embedding_learning_rate", "weight_decay", "clip", "warmup", "cooldown"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}.")
+
+
+# Five steps of the quintic whose composition is nearest to the sign function on [1e-3, 1], from Amsel et al. 2025,
+# "The Polar Express" (arXiv:2505.16932), algorithm 1.
+POLAR_EXPRESS = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+
+
+def orthogonalize(g_NRC: Tensor) -> Tensor:
+    """The nearest (semi-)orthogonal matrix to each of N matrices: U Vᵀ of its singular value decomposition, nearly.
+
+    Singular values end within about [0.7, 1.2]. Matrices should be at least as tall as wide. The type is kept:
+    bfloat16 is enough, and as fast as the hardware is.
+    """
+    x = g_NRC / (torch.linalg.matrix_norm(g_NRC.float(), keepdim=True) * 1.01 + 1e-7).type_as(g_NRC)
+    for a, b, c in POLAR_EXPRESS:
+        gram = x.mT @ x
+        x = a * x + x @ (b * gram + c * (gram @ gram))
+    return x
+
+
+def muon_update(gradient_NRC: Tensor, momentum_NRC: Tensor, beta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """One step's direction and the new momentum, for N matrices of one shape.
+
+    Nesterov momentum, then orthogonalization (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/).
+    """
+    momentum_NRC = torch.lerp(momentum_NRC, gradient_NRC, 1 - beta)
+    return orthogonalize(torch.lerp(gradient_NRC, momentum_NRC, beta).to(dtype)).type_as(gradient_NRC), momentum_NRC
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalized, for the matrices inside blocks. Parameters of one shape are stacked and go together.
+
+    A matrix moves by lr · √max(1, rows / columns), and decays by lr · weight_decay.
+    """
+
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float, *, momentum: float, weight_decay: float, dtype: torch.dtype
+    ) -> None:
+        shapes: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
+        for p in params:
+            if p.dim() != 2:
+                raise InputError(f"Muon moves matrices, not a tensor of shape {tuple(p.shape)}.")
+            shapes[max(p.shape), min(p.shape)].append(p)
+        groups: list[dict[str, Any]] = [{"params": ps} for _, ps in sorted(shapes.items())]
+        self.dtype = dtype
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            gradient = torch.stack([_tall(p.grad) for p in params])
+            state = [self.state[p] for p in params]
+            momentum = torch.stack(
+                [s.get("momentum", torch.zeros_like(g)) for s, g in zip(state, gradient, strict=True)]
+            )
+            update, momentum = muon_update(gradient, momentum, group["momentum"], self.dtype)
+            for p, s, u, m in zip(params, state, update, momentum, strict=True):
+                s["momentum"] = m
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                u = u if p.shape[0] >= p.shape[1] else u.mT
+                p.add_(u, alpha=-group["lr"] * sqrt(max(1.0, p.shape[0] / p.shape[1])))
+
+
+def _tall(matrix: Tensor | None) -> Tensor:
+    assert matrix is not None
+    return matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
+
+
+class Together:
+    """Several optimizers that step as one. Each group remembers its peak learning rate."""
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        self.parts = parts
+        for group in self.param_groups:
+            group.setdefault("peak", group["lr"])
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return [group for part in self.parts for group in part.param_groups]
+
+    def scale(self, multiplier: float) -> None:
+        """Set every learning rate to this share of its peak."""
+        for group in self.param_groups:
+            group["lr"] = group["peak"] * multiplier
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self) -> None:
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        for part, state in zip(self.parts, states, strict=True):
+            part.load_state_dict(state)
+
+
+def make_optimizer(
+    model: nn.Module, config: OptimizerConfig | None = None, dtype: torch.dtype = torch.float32
+) -> Together:
+    """The optimizer for a model: matrices inside `blocks` decay, and are Muon's where it is chosen.
+
+    `dtype` is what Muon orthogonalizes in: bfloat16 where the processor has it.
+    """
+    c = config or OptimizerConfig()
+    matrices = [p for name, p in model.named_parameters() if name.startswith("blocks.") and p.dim() == 2]
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    betas, fused = (c.beta1, c.beta2), next(model.parameters()).device.type in ("cpu", "cuda")
+    others = {"params": rest, "lr": c.embedding_learning_rate, "weight_decay": 0.0}
+    if c.optimizer == "adamw":
+        decayed = {"params": matrices, "lr": c.learning_rate, "weight_decay": c.weight_decay}
+        return Together(torch.optim.AdamW([g for g in (decayed, others) if g["params"]], betas=betas, fused=fused))
+    parts: list[torch.optim.Optimizer] = [torch.optim.AdamW([others], betas=betas, eps=1e-10, fused=fused)]
+    if matrices:
+        muon = Muon(matrices, c.learning_rate, momentum=c.momentum, weight_decay=c.weight_decay, dtype=dtype)
+        parts.append(muon)
+    return Together(*parts)

@@ -1,0 +1,104 @@
+"""A run is a folder: config, metrics, samples, checkpoints; and how one is named and found again."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from quoth.system.errors import InputError, suggestion
+from quoth.system.files import read_json, writing
+
+RUNS = Path("runs")
+
+
+def new_run(out: str | None, preset: str, data: str) -> Path:
+    """Make an empty run folder: `out`, or `runs/<date>-<preset>-<data>`, numbered if there is one already.
+
+    Raises:
+        InputError: `out` holds something, or the folder may not be written.
+    """
+    if out:
+        path = Path(out).expanduser()
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise InputError(f"{path} exists already; give --out a new folder.")
+    else:
+        slug = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{preset}-{data}").strip("-")
+        path = RUNS / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{slug}"
+        while path.exists():
+            name, _, number = path.name.rpartition("+")
+            path = path.with_name(f"{name}+{int(number) + 1}" if name else f"{path.name}+2")
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "samples").mkdir(exist_ok=True)
+    return path
+
+
+def find_run(name: str) -> Path:
+    """The run that a folder, a name under `runs/`, or `latest` stands for.
+
+    Raises:
+        InputError: there is none.
+    """
+    runs = list_runs()
+    if name == "latest":
+        if not runs:
+            raise InputError("There are no runs yet in runs/; `quoth train` makes the first.")
+        return max(runs, key=lambda run: (run / "config.toml").stat().st_mtime_ns)
+    for path in (Path(name).expanduser(), RUNS / name):
+        if (path / "config.toml").is_file():
+            return path
+        if path.is_dir() and path != RUNS:
+            raise InputError(f"{path} is not a run, or a broken one: it has no config.toml.")
+    raise InputError(f"There is no run {name!r}{suggestion(name, [run.name for run in runs] + ['latest'])}.")
+
+
+def list_runs() -> list[Path]:
+    """The run folders in `runs/`."""
+    return sorted(path.parent for path in RUNS.glob("*/config.toml"))
+
+
+class Metrics:
+    """`metrics.jsonl`, one JSON object a line, each line whole once written."""
+
+    def __init__(self, run: Path) -> None:
+        self.path = run / "metrics.jsonl"
+        self._file: IO[str] | None = None
+
+    def add(self, **values: Any) -> None:
+        """Append a line."""
+        with writing(self.path):
+            if self._file is None:
+                self._file = self.path.open("a", encoding="utf-8")
+            self._file.write(json.dumps(values) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def read_metrics(run: Path) -> Iterator[dict[str, Any]]:
+    """The lines of `metrics.jsonl`; one that a crash cut short is left out."""
+    path = run / "metrics.jsonl"
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
+
+def summary(run: Path) -> dict[str, Any]:
+    """What `summary.json` says, or what can be known of a run that has none yet."""
+    path = run / "summary.json"
+    if path.exists():
+        return dict(read_json(path))
+    losses = [m["validation_loss"] for m in read_metrics(run) if "validation_loss" in m]
+    return {"run": run.name, "validation_loss": min(losses, default=None), "stopped": "unfinished"}
