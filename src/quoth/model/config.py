@@ -132,7 +132,7 @@ def family(name: str, *, vocabulary: int, **given: Any) -> GPTConfig:
     values = {**FAMILIES[name], **given}
     width = values["width"]
     if "heads" not in values:
-        values["heads"] = width // values["head_size"] if "head_size" in values else max(1, round(width / 64))
+        values["heads"] = width // max(1, values["head_size"]) if "head_size" in values else max(1, round(width / 64))
     if "head_size" not in values:
         if values["heads"] < 1 or width % values["heads"]:
             raise InputError(f"heads must divide width, but {values['heads']} does not divide {width}.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import sqrt
 
-import torch
 from torch import Tensor, nn
 
 from quoth.model.attention import Attention, CacheSlice
@@ -36,6 +35,7 @@ class GPT(nn.Module):
 
     `block` makes one layer from the config; any module with `Block.forward`'s arguments will do.
 
+    >>> import torch
     >>> from quoth.model.config import family
     >>> GPT(family("modern", vocabulary=65, width=64, layers=2))(torch.zeros(1, 8, dtype=torch.long)).shape
     torch.Size([1, 8, 65])

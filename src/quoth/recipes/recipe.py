@@ -114,7 +114,11 @@ def settings(preset: str, config: Path | None = None, flags: dict[str, Any] | No
     if preset not in PRESETS:
         raise InputError(f"There is no preset {preset!r}{suggestion(preset, PRESETS)}.")
     known: Settings = {}
-    layers = [(f"preset {preset}", PRESETS[preset]), (str(config), _read(config) if config else {}), ("flag", flags or {})]
+    layers = [
+        (f"preset {preset}", PRESETS[preset]),
+        (str(config), _read(config) if config else {}),
+        ("flag", flags or {}),
+    ]
     for origin, values in layers:
         if values.get("minutes") and values.get("steps"):
             raise InputError(f"Give minutes or steps, not both ({origin}).")
@@ -138,9 +142,7 @@ def make(known: Settings, vocabulary: int) -> Recipe:
         parts[HOME[key]][key] = setting.value
     model = parts["model"]
     config = family(model.pop("family", "modern"), vocabulary=vocabulary, **model)
-    return Recipe(
-        DataConfig(**parts["data"]), config, OptimizerConfig(**parts["optimizer"]), RunConfig(**parts["run"])
-    )
+    return Recipe(DataConfig(**parts["data"]), config, OptimizerConfig(**parts["optimizer"]), RunConfig(**parts["run"]))
 
 
 def origins(recipe: Recipe, known: Settings) -> Settings:
@@ -232,3 +234,14 @@ def _checked(key: str, value: Any) -> Any:
 
 
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def boolean(key: str, value: str) -> bool:
+    """`true` or `false`, as a flag gives it.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if value.lower() not in ("true", "false"):
+        raise InputError(f"--{key.replace('_', '-')} must be true or false, not {value!r}.")
+    return value.lower() == "true"

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from quoth.generate.engine import Engine
 from quoth.model.gpt import GPT
 from quoth.recipes.recipe import Recipe
+from quoth.studio.report import write_report
 from quoth.system.device import DTYPES, Hardware, environment, keep_freed_memory
 from quoth.system.errors import InputError
 from quoth.system.files import write_atomic
 from quoth.text.batches import Batch, Windows
 from quoth.text.corpus import Corpus
+from quoth.text.sources import SOURCES
 from quoth.train.checkpoint import Keeper, kept, load, load_optimizer
 from quoth.train.evaluate import Evaluation, evaluate
 from quoth.train.loop import Step, fit
@@ -295,6 +297,8 @@ class Session:
             "stopped": "interrupted" if self.stop else "finished",
         }
         write_atomic(self.folder / "summary.json", json.dumps(summary, indent=2))
+        source = SOURCES.get(self.recipe.data.data)
+        write_report(self.folder, source.published if source else ())
         return summary
 
 

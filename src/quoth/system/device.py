@@ -70,7 +70,9 @@ def _device(wanted: str, reasons: dict[str, str]) -> str:
     if torch.cuda.is_available():
         here.insert(0, "cuda")
     if wanted == "auto":
-        reasons["device"] = {"cuda": "a CUDA device is here", "mps": "an Apple GPU is here"}.get(here[0], "no GPU is here")
+        reasons["device"] = {"cuda": "a CUDA device is here", "mps": "an Apple GPU is here"}.get(
+            here[0], "no GPU is here"
+        )
         return here[0]
     if wanted not in here:
         raise InputError(f"The device {wanted!r} is not on this machine; there is {', '.join(here)}.")
@@ -150,7 +152,10 @@ def can_compile(device: str) -> tuple[bool, str]:
         return True, "Triton makes the kernels"
     compiler = os.environ.get("CXX") or next((c for c in ("g++", "clang++", "c++", "cl") if shutil.which(c)), None)
     if not compiler or not shutil.which(compiler):
-        return False, "there is no C++ compiler (on Debian or Ubuntu: apt install g++); with one, training is 1.5 to 2 times as fast"
+        return (
+            False,
+            "there is no C++ compiler (on Debian or Ubuntu: apt install g++); with one, training is 1.5 to 2 times as fast",
+        )
     if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
         return False, "Python's headers are missing (on Debian or Ubuntu: apt install python3-dev)"
     return True, f"{compiler} makes the kernels"

@@ -11,11 +11,11 @@ class InputError(Exception):
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)` where something known is close to the word, else what there is.
+    """` (did you mean 'x'?)` where something known is close to the word, else ` (there is x, y)`.
 
     >>> suggestion("shakespear", ["shakespeare", "plays"])
-    "; did you mean 'shakespeare'?"
+    " (did you mean 'shakespeare'?)"
     """
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there is {', '.join(names)}"
+    return f" (did you mean {close[0]!r}?)" if close else f" (there is {', '.join(names)})"

@@ -47,6 +47,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        old = aside.with_name(f"{aside.name}.old")
         try:
             yield aside
             for file in aside.rglob("*"):
@@ -54,12 +55,15 @@ def new_folder(path: Path) -> Iterator[Path]:
             _sync(aside)
             aside.chmod(0o755)
             if path.exists():
-                shutil.rmtree(path)
+                os.replace(path, old)
             os.replace(aside, path)
             _sync(path.parent)
         except BaseException:
+            if old.exists() and not path.exists():
+                os.replace(old, path)
             shutil.rmtree(aside, ignore_errors=True)
             raise
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:
@@ -91,9 +95,16 @@ def refusal(path: Path, error: OSError) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """The file's SHA-256 in hex, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The file's SHA-256 in hex, read in pieces.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def read_json(path: Path) -> Any:

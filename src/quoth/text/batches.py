@@ -35,7 +35,7 @@ class Windows:
     """Shuffled windows of a token array, each seen once an epoch; every epoch cuts them at another offset.
 
     `windows[step]` is this rank's list of `accumulate` microbatches of `batch` windows. All ranks together take the
-    next `batch · accumulate · size` windows of one global order, so the order does not depend on how many ranks there are.
+    next `batch · accumulate · size` windows of one global order, so the order does not depend on how many there are.
 
     >>> windows = Windows(np.arange(1000), batch=2, context=8, seed=1)
     >>> batch, = windows[5]
@@ -62,7 +62,7 @@ class Windows:
         self.tokens, self.batch, self.context, self.seed = tokens, batch, context, seed
         self.accumulate, self.world, self.device = accumulate, world or World(), device
         self.per_epoch = max(1, len(tokens) // context - 1)
-        self._offsets = min(context, len(tokens) - context * self.per_epoch)
+        self._offsets = len(tokens) - context * self.per_epoch
 
     @property
     def tokens_per_step(self) -> int:
@@ -77,7 +77,7 @@ class Windows:
         window = torch.from_numpy(self.tokens[index].astype(np.int64))
         return [
             Batch(part[:, :-1].contiguous(), part[:, 1:].contiguous()).to(self.device)
-            for part in window.split(self.batch)
+            for part in torch.split(window, self.batch)
         ]
 
     def starts(self, place: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -85,7 +85,7 @@ class Windows:
         epochs, within = np.divmod(place, self.per_epoch)
         start = np.empty_like(place)
         for epoch in np.unique(epochs):
-            rng = np.random.Generator(np.random.Philox(key=[self.seed % 2**64, int(epoch)]))
+            rng = np.random.Generator(np.random.Philox(key=np.array([self.seed % 2**64, epoch], np.uint64)))
             offset = int(rng.integers(self._offsets))
             keys = rng.integers(2**63, size=4, dtype=np.uint64)
             mine = epochs == epoch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,9 +136,11 @@ def _tokenize(
             (train if split == "train" else validation).write(ids.astype(dtype.newbyteorder("<")).tobytes())
             counts[f"{split}_tokens"] += len(ids)
             counts[f"{split}_bytes"] += len(text.encode())
+    root = Path(os.path.commonpath([file.parent for file in files]))
+    names = [file.relative_to(root).as_posix() for file in files]
     manifest = {
         "format": FORMAT,
-        "sources": {file.name: digest for file, digest in zip(files, sources, strict=True)},
+        "sources": dict(zip(names, sources, strict=True)),
         "tokenizer": made.name,
         "tokenizer_sha256": hashlib.sha256(made.dump().encode()).hexdigest(),
         "vocabulary": made.vocabulary,
@@ -163,23 +166,31 @@ def _split(files: list[Path], errors: str, cut: int) -> Iterator[tuple[str, str]
 
 
 def _between_documents(files: list[Path], separator: str, wanted: int, errors: str) -> int:
-    """The end of the first separator at or after `wanted` characters.
+    """Where the first document at or after `wanted` characters starts, else the last document.
 
     Raises:
-        InputError: the text has no such separator, or only after its last document begins.
+        InputError: after no separator there is more than white space.
     """
-    position, tail, last = 0, "", None
+    position, tail = 0, ""
+    start: int | None = None
+    last: int | None = None
     for text in pieces(files, errors):
-        joined, start = tail + text, position - len(tail)
-        at = joined.find(separator)
-        while at >= 0:
-            last = start + at + len(separator)
-            if last >= wanted:
-                return last
-            at = joined.find(separator, at + len(separator))
-        position += len(text)
-        # A separator may lie across two pieces, but none may be found twice.
-        tail = joined[max(len(joined) - len(separator) + 1, (last or 0) - start, 0) :]
+        joined, at, found = tail + text, 0, 0
+        while found >= 0:
+            found = joined.find(separator, at)
+            # A separator may lie across two pieces, so the last characters wait.
+            end = found if found >= 0 else max(at, len(joined) - len(separator) + 1)
+            if start is not None and joined[at:end].strip():
+                if start >= wanted:
+                    return start
+                start, last = None, start
+            at = end
+            if found >= 0:
+                at += len(separator)
+                start = position + at
+        position, tail = position + at, joined[at:]
+    if start is not None and tail.strip():
+        last = start
     if last is None:
-        raise InputError(f"The separator {separator!r} is nowhere in the text.")
+        raise InputError(f"The separator {separator!r} stands between no two documents of the text.")
     return last

@@ -61,7 +61,8 @@ def _last_boundary(text: str) -> int:
     end = len(text)
     while end > 0:
         start = max(0, end - 4096)
-        if found := [m.start() + 1 for m in re.finditer(r"\S(?=\s)", text[start : end + 1])]:
+        # Python alone takes \x1c to \x1f for spaces; a BPE word may go on with them.
+        if found := [m.start() + 1 for m in re.finditer(r"\S(?=[^\S\x1c-\x1f])", text[start : end + 1])]:
             return start + found[-1]
         end = start
     return 0

@@ -62,7 +62,8 @@ class Characters:
 
     def __init__(self, alphabet: Iterable[str]) -> None:
         self.alphabet = "".join(sorted(set(alphabet)))
-        self._points = code_points(self.alphabet)
+        # One more than every character, so that each search ends inside.
+        self._points = np.append(code_points(self.alphabet), np.uint32(2**32 - 1))
 
     @property
     def vocabulary(self) -> int:
@@ -74,7 +75,7 @@ class Characters:
 
     def encode(self, text: str) -> Ids:
         points = code_points(text)
-        ids = np.searchsorted(self._points, points).clip(max=len(self._points) - 1)
+        ids = np.searchsorted(self._points, points)
         if (wrong := np.flatnonzero(self._points[ids] != points)).size:
             named = ", ".join(f"{text[i]!r} at position {i}" for i in wrong[:5].tolist())
             more = f" and {wrong.size - 5} more" if wrong.size > 5 else ""
@@ -99,7 +100,10 @@ class Bytes:
         return [bytes([i]) for i in range(256)]
 
     def encode(self, text: str) -> Ids:
-        return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64)
+        try:
+            return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64)
+        except UnicodeEncodeError as error:
+            raise InputError(f"{text[error.start]!r} at position {error.start} is no character of UTF-8.") from error
 
     def dump(self) -> str:
         return json.dumps({"quoth": self.name})
@@ -117,10 +121,9 @@ class BPE:
     ids. A special token such as <|endoftext|> has an id but is never made from text.
     """
 
-    def __init__(self, name: str, document: dict[str, Any]) -> None:
+    def __init__(self, document: dict[str, Any]) -> None:
         import tiktoken
 
-        self.name = name
         self._document = document
         to_byte = {c: b for b, c in byte_characters().items()}
         vocabulary: dict[str, int] = document["model"]["vocab"]
@@ -133,11 +136,12 @@ class BPE:
         for text, i in special.items():
             self.pieces[i] = text.encode()
         self.special = special
+        self.name = "gpt2" if END_OF_TEXT in special else f"bpe:{self.vocabulary}"
         # tiktoken merges the pair whose result has the lowest rank, so ranks must follow the merges, not the ids.
         order = [bytes(to_byte[c] for part in merge for c in part) for merge in _merges(document)]
         self._ids = np.array([ranks[bytes([b])] for b in range(256)] + [ranks[m] for m in order], dtype=np.int64)
         self._encoding = tiktoken.Encoding(
-            name,
+            self.name,
             pat_str=GPT2_SPLIT,
             mergeable_ranks={p: r for r, p in enumerate([bytes([b]) for b in range(256)] + order)},
             special_tokens={},
@@ -147,7 +151,8 @@ class BPE:
         return self._ids[np.asarray(self._encoding.encode_ordinary(text), dtype=np.int64)]
 
     def dump(self) -> str:
-        return json.dumps({**self._document, "quoth": self.name}, ensure_ascii=False)
+        # Nothing is added: Hugging Face's reader refuses keys that it does not know.
+        return json.dumps(self._document, ensure_ascii=False)
 
 
 def train_bpe(vocabulary: int, texts: Iterator[str]) -> BPE:
@@ -168,7 +173,7 @@ def train_bpe(vocabulary: int, texts: Iterator[str]) -> BPE:
         vocab_size=vocabulary, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return BPE(f"bpe:{vocabulary}", json.loads(tokenizer.to_str()))
+    return BPE(json.loads(tokenizer.to_str()))
 
 
 def gpt2() -> BPE:
@@ -178,12 +183,13 @@ def gpt2() -> BPE:
 
     encoder, merges = gpt2_files()
     vocabulary = json.loads(encoder)
-    pairs = [tuple(line.split(" ")) for line in merges.decode().splitlines()[1:] if line]
+    lines = (line.partition(" ") for line in merges.decode().splitlines()[1:] if line)
+    pairs = [(left, right) for left, _, right in lines]
     tokenizer = HuggingFace(models.BPE(vocab=vocabulary, merges=pairs))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(END_OF_TEXT, special=True)])
-    return BPE("gpt2", json.loads(tokenizer.to_str()))
+    return BPE(json.loads(tokenizer.to_str()))
 
 
 def byte_characters() -> dict[int, str]:
@@ -231,10 +237,10 @@ def load(text: str) -> Tokenizer:
     """
     try:
         document = json.loads(text)
-        kind = document.get("quoth", "bpe")
+        kind = document.get("quoth")
         if kind == "characters":
             return Characters(document["alphabet"])
-        return Bytes() if kind == "bytes" else BPE(kind, document)
+        return Bytes() if kind == "bytes" else BPE(document)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"This is not a tokenizer that quoth can read: {error}.") from error
 

@@ -54,6 +54,9 @@ def train_step(
         part = objective(model, batch) / total  # Objectives return sums, so masks and ranks stay exact.
         part.backward()  # type: ignore[no-untyped-call]
         loss = loss + part.detach()
+    if world.size > 1:
+        for p in model.parameters():
+            p.grad = None if p.grad is None else world.sum(p.grad)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     loss_value, norm_value = world.sum(loss).item(), norm.item()

@@ -48,6 +48,9 @@ class OptimizerConfig:
         for name in ("learning_rate", "embedding_learning_rate", "weight_decay", "clip", "warmup", "cooldown"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}.")
+        for name in ("momentum", "beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} must lie in [0, 1), not {getattr(self, name)}.")
 
 
 # Five steps of the quintic whose composition is nearest to the sign function on [1e-3, 1], from Amsel et al. 2025,
@@ -67,10 +70,12 @@ def orthogonalize(g_NRC: Tensor) -> Tensor:
     Singular values end within about [0.7, 1.2]. Matrices should be at least as tall as wide. The type is kept:
     bfloat16 is enough, and as fast as the hardware is.
     """
-    x = g_NRC / (torch.linalg.matrix_norm(g_NRC.float(), keepdim=True) * 1.01 + 1e-7).type_as(g_NRC)
+    norm: Tensor = torch.linalg.matrix_norm(g_NRC, keepdim=True, dtype=torch.promote_types(g_NRC.dtype, torch.float32))
+    x = g_NRC / (norm * 1.01 + 1e-7).type_as(g_NRC)
     for a, b, c in POLAR_EXPRESS:
         gram = x.mT @ x
-        x = a * x + x @ (b * gram + c * (gram @ gram))
+        # x (a + b gram + c gram²), with each sum folded into the product that it follows.
+        x = torch.baddbmm(x, x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), beta=a)
     return x
 
 
@@ -84,8 +89,9 @@ def muon_update(gradient_NRC: Tensor, momentum_NRC: Tensor, beta: float, dtype: 
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalized, for the matrices inside blocks. Parameters of one shape are stacked and go together.
+    """Momentum, orthogonalized, for the matrices inside blocks.
 
+    Parameters of one shape, or its transpose, are stacked and go together; the first of them keeps their momentum.
     A matrix moves by lr · √max(1, rows / columns), and decays by lr · weight_decay.
     """
 
@@ -107,17 +113,14 @@ class Muon(torch.optim.Optimizer):
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
                 continue
+            state = self.state[params[0]]
             gradient = torch.stack([_tall(p.grad) for p in params])
-            state = [self.state[p] for p in params]
-            momentum = torch.stack(
-                [s.get("momentum", torch.zeros_like(g)) for s, g in zip(state, gradient, strict=True)]
-            )
-            update, momentum = muon_update(gradient, momentum, group["momentum"], self.dtype)
-            for p, s, u, m in zip(params, state, update, momentum, strict=True):
-                s["momentum"] = m
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                u = u if p.shape[0] >= p.shape[1] else u.mT
-                p.add_(u, alpha=-group["lr"] * sqrt(max(1.0, p.shape[0] / p.shape[1])))
+            momentum = state.get("momentum", torch.zeros_like(gradient))
+            update, state["momentum"] = muon_update(gradient, momentum, group["momentum"], self.dtype)
+            moves = [u if p.shape[0] >= p.shape[1] else u.mT for p, u in zip(params, update, strict=True)]
+            torch._foreach_mul_(moves, [-group["lr"] * sqrt(max(1.0, p.shape[0] / p.shape[1])) for p in params])
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(params, moves)
 
 
 def _tall(matrix: Tensor | None) -> Tensor:

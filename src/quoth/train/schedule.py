@@ -27,7 +27,7 @@ class Steps:
     steps: int
 
     def progress(self, step: int) -> float:
-        return step / self.steps if self.steps else 1.0
+        return step / self.steps if self.steps > 0 else 1.0
 
 
 @dataclass

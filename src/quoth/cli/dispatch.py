@@ -1,0 +1,64 @@
+"""A static table of commands, so that help costs nothing and a command imports only what it needs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from importlib import import_module
+
+from quoth.system.errors import InputError, suggestion
+
+COMMANDS = {
+    "train": "train a GPT on a text; Shakespeare and three minutes when nothing is said",
+    "sample": "let a run write",
+    "eval": "the exact loss over the whole validation split, or over a file",
+    "data": "explore a text: size, alphabet, split, tokens, first lines",
+    "config": "print every value of a preset, and where it came from",
+    "runs": "list the runs so far, best first",
+    "doctor": "what this machine is best used with, and why",
+    "completion": "print a completion script for bash, zsh or fish",
+}
+
+HELP = f"""quoth: a GPT from scratch, from a text file to a model that talks back.
+
+usage: quoth COMMAND [OPTIONS]
+
+{chr(10).join(f"  {name:<12}{what}" for name, what in COMMANDS.items())}
+
+  quoth train                          three minutes on Tiny Shakespeare
+  quoth train mybook.txt --minutes 10  on a text of yours; the time decides the rest
+  quoth sample latest --prompt "Once"  let the newest run write
+
+`quoth COMMAND --help` lists a command's options. Every command takes --json.
+"""
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Run a command; its exit code: 0, or 2 after a sentence about bad input, or 130 after Ctrl-C."""
+    started = time.monotonic()
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(f"quoth {version('quoth')}")
+        return 0
+    name, *rest = arguments
+    try:
+        if name not in COMMANDS:
+            raise InputError(f"There is no command {name!r}{suggestion(name, COMMANDS)}.")
+        result = import_module(f"quoth.cli.{'evaluate' if name == 'eval' else name}").main(rest, started)
+        sys.stdout.flush()
+        return int(result or 0)
+    except InputError as error:
+        print(f"quoth: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("quoth: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader has what it wanted. Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,77 @@
+"""`quoth eval`: the exact loss over the whole validation split, or over a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import tyro
+
+from quoth.cli.arguments import parse
+from quoth.cli.output import console, print_json
+
+
+@dataclass
+class Arguments:
+    """The exact loss over the whole validation split, or over a file.
+
+    Attributes:
+        run: a run's folder, its name, or latest.
+        data: a text to judge by, all of it, instead of the run's validation split.
+        checkpoint: best or last.
+        dtype: auto, bfloat16 or float32.
+        json: one JSON object on stdout.
+    """
+
+    run: tyro.conf.Positional[str] = "latest"
+    data: str | None = None
+    checkpoint: Literal["best", "last"] = "best"
+    dtype: Literal["auto", "bfloat16", "float32"] = "float32"
+    json: bool = False
+
+
+def main(arguments: list[str], started: float) -> None:
+    a = parse(Arguments, arguments, "eval")
+
+    import numpy as np
+
+    from quoth.recipes.recipe import read_recipe
+    from quoth.system.device import choose
+    from quoth.text.corpus import corpus, find
+    from quoth.text.reading import pieces
+    from quoth.train.checkpoint import kept, load
+    from quoth.train.evaluate import evaluate
+    from quoth.train.run import find_run
+
+    run = find_run(a.run)
+    hardware = choose(dtype=a.dtype, compile=False)
+    checkpoint = load(kept(run, a.checkpoint), hardware.device)
+    if a.data:
+        _, files = find(a.data)
+        tokens = np.concatenate([checkpoint.tokenizer.encode(text) for text in pieces(files)] or [np.empty(0, int)])
+        where = a.data
+    else:
+        data = read_recipe(run).data
+        tokens = corpus(
+            data.data, checkpoint.tokenizer, separator=data.separator or None, errors=data.errors
+        ).validation
+        where = f"the validation split of {data.data}"
+    with hardware.autocast():
+        result = evaluate(checkpoint.model, tokens, checkpoint.tokenizer, context=checkpoint.model.config.context)
+    values = {
+        "run": run.name,
+        "data": where,
+        "checkpoint": checkpoint.folder.name,
+        "loss": result.loss,
+        "bits_per_byte": result.bits_per_byte,
+        "perplexity": result.perplexity,
+        "tokens": result.tokens,
+    }
+    if a.json:
+        print_json(values)
+        return
+    screen = console(False)
+    screen.print(f"[bold]{run.name}[/] on {where}, all {result.tokens:,} tokens, nothing sampled:")
+    screen.print(f"  loss           {result.loss:.4f} nats per token")
+    screen.print(f"  bits per byte  {result.bits_per_byte:.4f}")
+    screen.print(f"  perplexity     {result.perplexity:.3f}")

@@ -1,0 +1,77 @@
+"""`quoth train`: from a text to a model."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from quoth.cli.arguments import parse
+from quoth.cli.output import console, print_json
+from quoth.cli.progress import Progress
+from quoth.cli.settings import given, with_settings, words
+
+if TYPE_CHECKING:
+    from quoth.recipes.session import Session
+
+ABOUT = """Train a GPT on a text. The time decides what is not given.
+
+Attributes:
+    data: a named corpus (shakespeare, plays), a UTF-8 file, or a folder of them; shakespeare when left out.
+    preset: laptop, gpu, gpt2, lecture or nanogpt-cpu.
+    config: a TOML file of settings; flags go before it, and it goes before the preset.
+    out: the run's folder; runs/<date>-<preset>-<data> when left out.
+    resume: a run to go on with, where it was interrupted.
+    json: one JSON object on stdout.
+"""
+
+
+def arguments_class() -> type:
+    """The command's own arguments, and a flag for every setting of a recipe."""
+    data = tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="[DATA]", help_behavior_hint="")]]
+    own: list[tuple[str, Any, Any]] = [
+        ("data", data, None),
+        ("preset", Annotated[str, tyro.conf.arg(metavar="NAME")], "laptop"),
+        ("config", words("FILE"), None),
+        ("out", words("FOLDER"), None),
+        ("resume", words("RUN"), None),
+        ("json", Annotated[bool, tyro.conf.arg(help_behavior_hint="")], False),
+    ]
+    return with_settings("Train", ABOUT, own)
+
+
+def main(arguments: list[str], started: float) -> int:
+    a: Any = parse(arguments_class(), arguments, "train")
+    screen = console(a.json)
+
+    from quoth.recipes.start import start
+
+    session = start(a.preset, Path(a.config) if a.config else None, given(a), a.out, a.resume, started)
+    with Progress(screen, session) as progress, interruptible(session):
+        for event in session.events():
+            progress.show(event)
+    result = progress.summary
+    if a.json:
+        print_json(result)
+    return 130 if session.stop else 0
+
+
+@contextmanager
+def interruptible(session: Session) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the run after its step; a second one ends it at once."""
+
+    def ask(number: int, frame: object) -> None:
+        if session.stop:
+            raise KeyboardInterrupt
+        session.stop = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

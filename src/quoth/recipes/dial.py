@@ -1,0 +1,166 @@
+"""The dial: from the time, this machine's speed and the text's size to everything that was not given.
+
+Two laws and a search. `step_seconds` says how long a step of a shape takes on a machine whose matrix products and
+elementwise passes were timed; `expected_loss` says what a shape reaches with that many tokens of a text that long. The
+dial takes the shape that promises the lowest loss. Both laws were fitted to runs that `python -m benchmarks dial` can
+repeat, with a slice of the training split as the judge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from math import exp, log2, sqrt
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from quoth.model.config import GPTConfig, family
+from quoth.recipes.recipe import Setting, Settings
+from quoth.system.device import Hardware, fastest
+from quoth.text.corpus import Corpus
+
+# Shapes to choose from, (layers, width), each about 1.5 times the one before.
+SHAPES = (
+    (2, 64), (2, 128), (3, 128), (4, 128), (6, 128), (4, 192), (5, 192), (6, 192), (5, 256), (6, 256), (8, 256),
+    (7, 320), (8, 384), (10, 448), (12, 512), (12, 640), (12, 768), (16, 1024),
+)  # fmt: skip
+CONTEXTS = (32, 64, 128, 256, 512, 1024)
+# What starting, compiling, evaluating and saving take of the time, in seconds.
+OVERHEAD_SECONDS = 22.0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What was timed: FLOP/s of a large matrix product, elements/s of an elementwise pass."""
+
+    flops: float
+    elements: float
+
+
+def probe(hardware: Hardware) -> Machine:
+    """Time an elementwise pass; `hardware` has timed a matrix product already. Takes a tenth of a second."""
+    x = torch.randn(2**20, device=hardware.device)
+    return Machine(hardware.flops, x.numel() / fastest(lambda: F.silu(x), hardware.device))
+
+
+def step_seconds(c: GPTConfig, batch: int, machine: Machine) -> float:
+    """How long a step of `batch` windows takes.
+
+    Matrix products at the share of the probe's rate that a model's smaller ones reach; elementwise passes over what
+    each layer holds; Muon's products; and a little for each layer's kernels, however small.
+    """
+    tokens, matrices = batch * c.context, matrix_parameters(c)
+    products = 6 * matrices * tokens / (MATMUL_SHARE * machine.flops)
+    held = c.layers * (16 * c.width + 3 * c.hidden + 3 * c.heads * c.context) + 4 * c.vocabulary
+    passes = PASSES * tokens * held / machine.elements
+    muon = 15 * 2 * matrices * c.width / (MATMUL_SHARE * machine.flops) + 12 * matrices / machine.elements
+    return products + passes + muon + LAYER_SECONDS * c.layers
+
+
+def matrix_parameters(c: GPTConfig) -> int:
+    """Parameters that every token is multiplied with."""
+    attention = c.width * c.head_size * (2 * c.heads + 2 * c.kv_heads)
+    return c.layers * (attention + (3 if c.mlp == "swiglu" else 2) * c.width * c.hidden) + c.width * c.vocabulary
+
+
+def expected_loss(parameters: float, tokens: float, unique: float) -> float:
+    """What a model of so many parameters reaches, up to a constant, after `tokens`, of which `unique` are different.
+
+    The form of Hoffmann et al. 2022 (arXiv:2203.15556); tokens seen again count for less and less, and parameters beyond
+    what the text can fill for less too, as in Muennighoff et al. 2023 (arXiv:2305.16264).
+    """
+    return A / _saturating(parameters, PARAMETERS_PER_TOKEN * unique) ** ALPHA + B / (
+        _saturating(tokens, EPOCHS * unique) ** BETA
+    )
+
+
+def _saturating(amount: float, limit: float) -> float:
+    return limit * (1 - exp(-amount / limit))
+
+
+MATMUL_SHARE = 0.5
+PASSES = 1.0
+LAYER_SECONDS = 0.0006
+A, ALPHA = 30.0, 0.35
+B, BETA = 400.0, 0.4
+PARAMETERS_PER_TOKEN = 4.0
+EPOCHS = 30.0
+TOKENS_A_STEP = 2048
+LONG_SECONDS = 400
+DROPOUT, FREE_EPOCHS = 0.05, 6.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A shape that was weighed, and what it promises."""
+
+    config: GPTConfig
+    batch: int
+    tokens: float
+    loss: float
+
+
+def weigh(
+    seconds: float, vocabulary: int, unique: int, machine: Machine, model: dict[str, Any], batch: int
+) -> list[Choice]:
+    """The shapes that agree with the `model` settings given, best first. A `batch` of 0 is open."""
+    choices = []
+    model = dict(model)
+    name = model.pop("family", "modern")
+    shapes = [(layers, width) for layers, width in SHAPES if width % model.get("heads", 1) == 0]
+    for layers, width in shapes or SHAPES[:1]:
+        config = family(name, vocabulary=vocabulary, **{"layers": layers, "width": width, **model})
+        windows = batch or batch_windows(config, seconds, machine)
+        tokens = seconds / step_seconds(config, windows, machine) * windows * config.context
+        choices.append(Choice(config, windows, tokens, expected_loss(matrix_parameters(config), tokens, unique)))
+    return sorted(choices, key=lambda choice: choice.loss)
+
+
+def context_for(seconds: float, shortest_split: int) -> int:
+    """Longer windows for longer runs, but never longer than a quarter of the validation split."""
+    wanted = 128 if seconds < LONG_SECONDS else 256
+    return max((c for c in CONTEXTS if c <= min(wanted, shortest_split // 4)), default=CONTEXTS[0])
+
+
+def batch_windows(c: GPTConfig, seconds: float, machine: Machine) -> int:
+    """Windows a step: tokens a step grow with the square root of how many steps there is time for."""
+    token_seconds = step_seconds(c, 16, machine) / (16 * c.context)
+    wanted = TOKENS_A_STEP * sqrt(seconds / token_seconds / 4.5e6)
+    return max(4, 2 ** round(log2(wanted / c.context)))
+
+
+def dropout_for(parameters: float, tokens: float, unique: int) -> float:
+    """Nothing for text seen a few times; more the more often it is seen, up to what a small model can bear."""
+    epochs = tokens / unique
+    return round(min(0.2, max(0.0, DROPOUT * log2(max(epochs, 1e-9) / FREE_EPOCHS))), 2)
+
+
+def complete(known: Settings, corpus: Corpus, hardware: Hardware) -> Settings:
+    """Add to what is known a value, with its reason, for everything that the time decides.
+
+    Where steps are given instead of minutes, the shape is the one for the laptop's three minutes.
+    """
+    value = {key: setting.value for key, setting in known.items()}
+    minutes = value.get("minutes") or 3.0
+    seconds = max(5.0, 60 * minutes - OVERHEAD_SECONDS * hardware.compile)
+    unique, judged = len(corpus.train), len(corpus.validation)
+    machine = probe(hardware)
+    shape = {key: value[key] for key in MODEL_KEYS if key in value}
+    context = shape.setdefault("context", context_for(seconds, min(unique, judged)))
+    choices = weigh(seconds, corpus.tokenizer.vocabulary, unique, machine, shape, value.get("batch", 0))
+    best = choices[0]
+    rate = best.tokens / seconds
+    why = f"dial: of {len(choices)} shapes this promises most in {minutes:g} min at about {rate / 1e3:.0f}k tokens/s"
+    epochs = best.tokens / unique
+    chosen: dict[str, tuple[Any, str]] = {
+        "layers": (best.config.layers, why),
+        "width": (best.config.width, why),
+        "context": (context, f"dial: for {minutes:g} min, and a quarter of the validation split or less"),
+        "batch": (best.batch, f"dial: for about {best.tokens / 1e6:.1f}M tokens"),
+        "dropout": (dropout_for(matrix_parameters(best.config), best.tokens, unique), f"dial: {epochs:.1f} epochs"),
+    }
+    return {**{key: Setting(*pair) for key, pair in chosen.items()}, **known}
+
+
+MODEL_KEYS = tuple(field.name for field in fields(GPTConfig) if field.name not in ("vocabulary", "dropout"))

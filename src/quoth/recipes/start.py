@@ -1,0 +1,75 @@
+"""From what was asked for to a session that is ready to run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from quoth.recipes.dial import complete
+from quoth.recipes.recipe import Recipe, Settings, make, origins, read_recipe, settings, to_toml
+from quoth.recipes.session import Session
+from quoth.system.device import Hardware, choose
+from quoth.system.errors import InputError
+from quoth.system.files import write_atomic
+from quoth.text.corpus import Corpus, corpus
+from quoth.train.run import find_run, new_run
+
+
+def start(
+    preset: str, config: Path | None, flags: dict[str, Any], out: str | None, resume: str | None, started: float
+) -> Session:
+    """A session for a new run, or for one that goes on.
+
+    Raises:
+        InputError: something that was given cannot be used.
+    """
+    if resume:
+        return _again(resume, flags, started)
+    known = settings(preset, config, flags)
+    hardware = hardware_for(known)
+    data = open_corpus(known)
+    recipe, known = plan(known, data, hardware)
+    folder = new_run(out, preset, data.name)
+    write_atomic(folder / "config.toml", to_toml(origins(recipe, known)))
+    return Session(recipe, data, hardware, folder, started)
+
+
+def plan(known: Settings, data: Corpus, hardware: Hardware) -> tuple[Recipe, Settings]:
+    """The complete recipe: the dial fills what is not known."""
+    known = complete(known, data, hardware)
+    recipe = make(known, data.tokenizer.vocabulary)
+    for split in ("train", "validation"):
+        have, need = len(getattr(data, split)), recipe.model.context + 1
+        if have < need:
+            raise InputError(
+                f"The {split} split has {have} tokens, but a context of {need - 1} needs {need}; give more text or a "
+                "smaller --context."
+            )
+    return recipe, known
+
+
+def hardware_for(known: Settings) -> Hardware:
+    """The machine, with what is known of how to use it."""
+    get = {name: known[name].value for name in ("device", "dtype", "threads") if name in known}
+    compiled = {"on": True, "off": False}.get(known["compile"].value) if "compile" in known else None
+    return choose(**get, compile=compiled)
+
+
+def open_corpus(known: Settings) -> Corpus:
+    """The data that is asked for."""
+    get = {name: known[name].value for name in ("data", "tokenizer", "separator", "errors") if name in known}
+    return corpus(**get)
+
+
+def _again(resume: str, flags: dict[str, Any], started: float) -> Session:
+    if flags:
+        raise InputError(f"--resume goes on as the run began; leave out {', '.join(f'--{flag}' for flag in flags)}.")
+    folder = find_run(resume)
+    recipe = read_recipe(folder)
+    data, run = recipe.data, recipe.run
+    hardware = choose(run.device, run.dtype, run.threads, {"on": True, "off": False}.get(run.compile))
+    text = corpus(data.data, data.tokenizer, separator=data.separator or None, errors=data.errors)
+    session = Session(recipe, text, hardware, folder, started)
+    session.resume()
+    session.started -= session.training_seconds
+    return session

@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from quoth.system import device
+from quoth.system.device import choose, environment, fastest, matmul_flops
+from quoth.system.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def same_threads_after():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_what_is_asked_for_is_chosen():
+    hardware = choose("cpu", "float32", threads=1, compile=False)
+    assert (hardware.device, hardware.dtype, hardware.threads, hardware.compile) == ("cpu", "float32", 1, False)
+    assert torch.get_num_threads() == 1
+    assert set(hardware.reasons.values()) == {"as was asked"}
+    assert hardware.flops > 1e6
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_autocast_takes_the_chosen_type(dtype):
+    a = torch.ones(4, 4)
+    with choose("cpu", dtype, threads=1, compile=False).autocast():
+        assert str((a @ a).dtype) == f"torch.{dtype}"
+
+
+@pytest.mark.parametrize(("faster", "dtype"), [(1.0, "float32"), (1.4, "float32"), (3.0, "bfloat16")])
+def test_bfloat16_has_to_be_clearly_faster(monkeypatch, faster, dtype):
+    rates = {torch.float32: 1e9, torch.bfloat16: faster * 1e9}
+    monkeypatch.setattr(device, "matmul_flops", lambda place, kind, size, **more: rates[kind])
+    hardware = choose("cpu", threads=1, compile=False)
+    assert (hardware.dtype, hardware.flops) == (dtype, rates[getattr(torch, dtype)])
+    assert set(hardware.reasons) >= {"device", "dtype", "threads", "compile"}
+
+
+def test_what_is_not_here_is_refused():
+    with pytest.raises(InputError, match=r"^The device 'tpu' is not on this machine; there is .*cpu\.$"):
+        choose("tpu")
+    with pytest.raises(InputError, match=r"^dtype must be auto, bfloat16 or float32, not 'float8'\.$"):
+        choose("cpu", "float8")
+
+
+def test_the_fastest_try_counts(monkeypatch):
+    clock = iter(range(0, 10_000, 7))
+    monkeypatch.setattr(device.time, "perf_counter", lambda: next(clock))
+    assert fastest(lambda: None, "cpu", seconds=50) == 7
+    monkeypatch.undo()
+    assert matmul_flops("cpu", torch.float32, 16, seconds=0.001) > 0
+
+
+def test_without_a_compiler_there_is_no_compiling(monkeypatch):
+    device.can_compile.cache_clear()
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(device.shutil, "which", lambda name: None)
+    possible, reason = device.can_compile("cpu")
+    device.can_compile.cache_clear()
+    assert not possible
+    assert "no C++ compiler" in reason
+
+
+def test_the_environment_names_versions():
+    facts = environment()
+    assert facts["torch"] == torch.__version__
+    assert facts["quoth"]
+    assert facts["cpu"]

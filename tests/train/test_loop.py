@@ -1,0 +1,271 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from quoth.model.config import FAMILIES, family
+from quoth.model.gpt import GPT
+from quoth.system.world import World
+from quoth.text.batches import Batch
+from quoth.train.loop import Step, fit, train_step
+from quoth.train.objectives import next_token
+from quoth.train.optimizers import OptimizerConfig, Together, make_optimizer
+from quoth.train.schedule import Clock
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def make(name="modern", dtype=torch.float64, **given):
+    model = GPT(family(name, vocabulary=11, **{**dict(context=8, layers=2, width=16, heads=2, dropout=0.0), **given}))
+    return model.to(dtype)
+
+
+def randomized(model):
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    return model
+
+
+def copies(model, count):
+    made = [GPT(model.config).to(model.embed.weight.dtype) for _ in range(count)]
+    for copy in made:
+        copy.load_state_dict(model.state_dict())
+    return made
+
+
+def rows(count=8, length=8):
+    tokens = torch.randint(11, (count, length + 1))
+    return tokens[:, :-1], tokens[:, 1:]
+
+
+def sgd(model):
+    return Together(torch.optim.SGD(model.parameters(), lr=0.1))
+
+
+def same_weights(one, other, tolerance):
+    for (name, p), q in zip(one.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=0, atol=tolerance, msg=name)
+
+
+class Given:
+    """The same microbatches at every step."""
+
+    def __init__(self, *micro):
+        self.micro = list(micro)
+
+    def __getitem__(self, step):
+        return self.micro
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_accumulation_does_not_change_the_step(name, weighted):
+    whole, parts, uneven = copies(randomized(make(name)), 3)
+    (x, y), weight = rows(), torch.rand(8, 8, dtype=torch.float64) if weighted else None
+
+    def micro(*sizes):
+        weights = weight.split(sizes) if weighted else [None] * len(sizes)
+        return [Batch(*part) for part in zip(x.split(sizes), y.split(sizes), weights, strict=True)]
+
+    results = [
+        train_step(model, sgd(model), micro(*sizes), next_token, World())
+        for model, sizes in ((whole, [8]), (parts, [2, 2, 2, 2]), (uneven, [1, 7]))
+    ]
+    for loss, norm in results:
+        assert loss == pytest.approx(results[0][0], rel=1e-12)
+        assert norm == pytest.approx(results[0][1], rel=1e-12)
+    same_weights(whole, parts, 1e-12)
+    same_weights(whole, uneven, 1e-12)
+
+
+def test_a_step_moves_along_the_gradient_of_the_weighted_mean():
+    model, slow = copies(randomized(make()), 2)
+    (x, y), weight = rows(), torch.rand(8, 8, dtype=torch.float64)
+    weight[3:5] = 0
+    loss, norm = train_step(model, sgd(model), [Batch(x, y, weight)], next_token, World())
+    share = slow(x).log_softmax(-1).gather(-1, y[..., None])[..., 0]
+    mean = -(weight * share).sum() / weight.sum()
+    mean.backward()
+    assert loss == pytest.approx(mean.item(), rel=1e-12)
+    gradient = torch.cat([p.grad.flatten() for p in slow.parameters()])
+    assert norm == pytest.approx(gradient.norm().item(), rel=1e-12)
+    with torch.no_grad():
+        for p in slow.parameters():
+            p -= 0.1 * p.grad
+    same_weights(model, slow, 1e-12)
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.01, 1e6])
+def test_clipping_scales_the_whole_gradient(clip):
+    model, plain = copies(randomized(make()), 2)
+    batch, before = Batch(*rows()), [p.detach().clone() for p in model.parameters()]
+    _, norm = train_step(model, sgd(model), [batch], next_token, World(), clip=clip)
+    assert norm > 0.01
+    train_step(plain, sgd(plain), [batch], next_token, World())
+    factor = 0.01 / norm if clip == 0.01 else 1.0
+    for p, q, b in zip(model.parameters(), plain.parameters(), before, strict=True):
+        torch.testing.assert_close(p - b, (q - b) * factor, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_moves_nothing(bad, kind, where):
+    model = make(dtype=torch.float32)
+    optimizer = make_optimizer(model, OptimizerConfig(optimizer=kind))
+    good = Given(Batch(*rows()))
+    list(fit(model, optimizer, good, next_token, steps=3))
+    weights = [p.detach().clone() for p in model.parameters()]
+
+    def spoiled(model, batch):
+        loss = next_token(model, batch)
+        if where == "loss":
+            return loss * bad
+        # The loss stays what it is; only one weight's gradient is bad.
+        p = model.blocks[0].mlp.up.weight
+        return loss + Spoil.apply(p, bad)
+
+    (step,) = fit(model, optimizer, good, spoiled, steps=4, first=3)
+    assert not step.finite
+    for p, before in zip(model.parameters(), weights, strict=True):
+        assert torch.equal(p, before)
+        assert p.grad is None
+    (step,) = fit(model, optimizer, good, next_token, steps=4, first=3)
+    assert step.finite
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+class Spoil(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, p, bad):
+        ctx.save_for_backward(p)
+        ctx.bad = bad
+        return p.new_zeros(())
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return torch.full_like(ctx.saved_tensors[0], ctx.bad), None
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_one_batch_can_be_learned_by_heart(name, kind):
+    model = make(name, dtype=torch.float32, width=32, context=16)
+    x, y = rows(4, 16)
+    x[:, 0] = torch.arange(4)  # Rows that start alike could not be told apart.
+    rate = 0.02 if kind == "muon" else 0.01
+    config = OptimizerConfig(optimizer=kind, learning_rate=rate, embedding_learning_rate=0.01, weight_decay=0.0)
+    steps = list(fit(model, make_optimizer(model, config), Given(Batch(x, y)), next_token, steps=120))
+    assert steps[0].loss > 1.5
+    assert steps[-1].loss < 0.01
+    assert all(step.finite for step in steps)
+
+
+def test_fit_reports_its_steps():
+    model, batch = make(), Batch(*rows())
+    steps = list(fit(model, sgd(model), Given(batch, batch), next_token, steps=4, schedule=lambda p: 1 - p))
+    assert [step.number for step in steps] == [1, 2, 3, 4]
+    assert [step.progress for step in steps] == [0, 0.25, 0.5, 0.75]
+    assert [step.multiplier for step in steps] == [1, 0.75, 0.5, 0.25]
+    assert [step.tokens for step in steps] == [128] * 4
+    assert steps[0].loss == pytest.approx(torch.tensor(11.0).log().item())
+    assert [s.number for s in fit(model, sgd(model), Given(batch), next_token, steps=7, first=5)] == [6, 7]
+    assert list(fit(model, sgd(model), Given(batch), next_token, steps=0)) == []
+
+
+def test_rates_follow_the_schedule():
+    model, optimizer = make(), None
+    optimizer = sgd(model)
+    for step in fit(model, optimizer, Given(Batch(*rows())), next_token, steps=5, schedule=lambda p: p / 2):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * step.progress / 2)
+
+
+def test_a_clock_ends_a_run():
+    model, time = make(), iter([0, 0, 1, 2, 3, 4, 5, 6])
+    clock = Clock(4, now=lambda: next(time))
+    assert [s.progress for s in fit(model, sgd(model), Given(Batch(*rows())), next_token, budget=clock)] == [
+        0,
+        0.25,
+        0.5,
+        0.75,
+    ]
+
+
+def test_a_run_interrupted_and_resumed_is_the_run_uninterrupted():
+    straight, halted = copies(randomized(make(dtype=torch.float32)), 2)
+    source = [[Batch(*rows())] for _ in range(8)]
+    whole = make_optimizer(straight)
+    losses = [s.loss for s in fit(straight, whole, source, next_token, steps=8)]
+    first = make_optimizer(halted)
+    run = fit(halted, first, source, next_token, steps=8)
+    begun = [next(run).loss for _ in range(3)]
+    (resumed,) = copies(halted, 1)
+    second = make_optimizer(resumed)
+    second.load_state_dict(first.state_dict())
+    assert begun + [s.loss for s in fit(resumed, second, source, next_token, steps=8, first=3)] == losses
+    for p, q in zip(straight.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_the_model_trains_even_if_the_asker_evaluated():
+    model = make(dropout=0.5)
+    seen = []
+
+    def objective(model, batch):
+        seen.append(model.training)
+        return next_token(model, batch)
+
+    for _ in fit(model, sgd(model), Given(Batch(*rows())), objective, steps=3):
+        model.eval()
+    assert seen == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("loss", "norm", "finite"),
+    [(1.0, 2.0, True), (float("nan"), 1.0, False), (1.0, float("inf"), False), (-1.0, float("nan"), False)],
+)
+def test_a_step_knows_whether_it_was_finite(loss, norm, finite):
+    assert Step(0, 0.0, loss, norm, 1.0, 1.0).finite == finite
+
+
+class Shared(World):
+    """Ranks that are threads of one process; what they sum they leave on one table."""
+
+    def __init__(self, rank, barrier, table):
+        super().__init__(rank, barrier.parties)
+        object.__setattr__(self, "barrier", barrier)
+        object.__setattr__(self, "table", table)
+
+    def sum(self, value):
+        self.table[self.rank] = torch.as_tensor(value, dtype=torch.float64)
+        self.barrier.wait()
+        total = sum(self.table)
+        self.barrier.wait()
+        return total
+
+
+@pytest.mark.parametrize("spoiled", [False, True])
+def test_ranks_take_the_step_that_one_would(spoiled):
+    alone, *ranks = copies(randomized(make()), 4)
+    (x, y), weight = rows(9), torch.rand(9, 8, dtype=torch.float64)
+
+    def objective(model, batch):
+        # One row spoils the gradient, and the loss does not show it.
+        bad = spoiled and (batch.x_BT == x[7]).all(-1).any()
+        return next_token(model, batch) + (Spoil.apply(model.head.weight, float("nan")) if bad else 0)
+
+    one = train_step(alone, sgd(alone), [Batch(x, y, weight)], objective, World(), clip=0.01)
+    barrier, table = threading.Barrier(3, timeout=20), [None] * 3
+
+    def work(rank):
+        part = slice(3 * rank, 3 * rank + 3)
+        batch = Batch(x[part], y[part], weight[part])
+        return train_step(ranks[rank], sgd(ranks[rank]), [batch], objective, Shared(rank, barrier, table), clip=0.01)
+
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(work, range(3)))
+    assert results == [pytest.approx(one, rel=1e-12, nan_ok=True)] * 3
+    for model in ranks:
+        same_weights(model, alone, 1e-12)
