@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -62,4 +63,6 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    # As after Ctrl-C, the process that is under way is to end too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))

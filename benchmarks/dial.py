@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,17 @@ def run(options: argparse.Namespace) -> Report:
     shapes = read_shapes(options.shapes.read_text(encoding="utf-8")) if options.shapes else list(SHAPES)
     records = Records(options.results)
     with tempfile.TemporaryDirectory() as folder:
-        for data in options.data:
-            text = held_out(data, Path(folder)) if options.holdout else data_argument(data)
-            for minutes in options.minutes:
-                for shape in [DIAL] if options.dial_only else [DIAL, *shapes]:
-                    key = key_of(options, data, minutes, shape)
-                    if records.get(key) is None or (options.again and shape == DIAL):
-                        say(key)
-                        records.add(key, _one(options, text, minutes, shape))
+        texts = {d: held_out(d, Path(folder)) if options.holdout else data_argument(d) for d in options.data}
+        tried = [DIAL] if options.dial_only else [DIAL, *shapes]
+        for data, minutes, shape in product(options.data, options.minutes, tried):
+            key = key_of(options, data, minutes, shape)
+            if records.get(key) and not (options.again and shape == DIAL):
+                continue
+            say(key)
+            try:
+                records.add(key, _one(options, texts[data], minutes, shape))
+            except InputError as error:
+                say(str(error))  # The others go on, and this one is tried again the next time.
     return _report(options, records, shapes)
 
 
@@ -87,13 +91,9 @@ def key_of(options: argparse.Namespace, data: str, minutes: float, shape: str) -
 def _one(options: argparse.Namespace, text: str, minutes: float, shape: str) -> dict[str, Any]:
     flags = [text, "--preset", options.preset, "--minutes", f"{minutes:g}", "--seed", str(options.seed)]
     flags += options.train_flags + ([] if shape == DIAL else shape_flags(shape))
-    try:
-        # The time includes compiling, which larger shapes take longer for, so everyone begins with cold caches.
-        with fresh_caches() as caches:
-            result = train(flags, caches)
-    except InputError as error:
-        say(f"failed: {error}")
-        return {"error": str(error)}
+    # The time includes compiling, which larger shapes take longer for, so everyone begins with cold caches.
+    with fresh_caches() as caches:
+        result = train(flags, caches)
     summary = result.summary
     return {
         "loss": summary["validation_loss"],
@@ -116,7 +116,7 @@ def _report(options: argparse.Namespace, records: Records, shapes: list[str]) ->
     for data in options.data:
         for minutes in options.minutes:
             found = {shape: records.get(key_of(options, data, minutes, shape)) for shape in [DIAL, *shapes]}
-            known = {shape: r for shape, r in found.items() if r and r.get("loss") is not None}
+            known = {shape: r for shape, r in found.items() if r}
             name = f"{Path(data).name}, {minutes:g} min"
             table.rows.append([name, *_against(known)])
             grid.rows.append([name, *(f"{known[s]['loss']:.4f}" if s in known else "-" for s in found)])

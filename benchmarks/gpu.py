@@ -98,9 +98,9 @@ def _speed(options: argparse.Namespace, report: Report) -> None:
     flops = flops_per_token(config)
     rate, utilization = tokens / seconds, flops * tokens / seconds / (options.peak_tflops * 1e12)
     peak = torch.cuda.max_memory_allocated() / 1e9
-    table = Table("GPT-2 124M", ["tokens/s", "FLOP utilization", "ms a step", "tokens a step", "peak memory, GB"])
+    table = Table("", ["", "tokens/s", "FLOP utilization", "ms a step", "tokens a step", "peak memory, GB"])
     milliseconds = spread((1000 * t for t in times), 1)
-    table.rows.append([f"{rate:,.0f}", f"{utilization:.1%}", milliseconds, f"{tokens:,}", f"{peak:.1f}"])
+    table.rows.append(["GPT-2 124M", f"{rate:,.0f}", f"{utilization:.1%}", milliseconds, f"{tokens:,}", f"{peak:.1f}"])
     report.tables.append(table)
     report.values["speed"] = {"tokens_per_second": rate, "utilization": utilization, "seconds": times, "peak_gb": peak}
     report.notes.append(
@@ -111,7 +111,8 @@ def _speed(options: argparse.Namespace, report: Report) -> None:
     )
 
 
-def _steps(config: GPTConfig, batch: int, accumulate: int, steps: int) -> Iterator[Step]:
+def _steps(config: GPTConfig, batch: int, accumulate: int, steps: int, device: str = "cuda") -> Iterator[Step]:
+    """Train a GPT-2 on random tokens as a session trains it, less what lies between its steps."""
     import numpy as np
     import torch
     from torch import Tensor, nn
@@ -124,13 +125,13 @@ def _steps(config: GPTConfig, batch: int, accumulate: int, steps: int) -> Iterat
     from quoth.train.objectives import next_token
     from quoth.train.optimizers import OptimizerConfig, make_optimizer
 
-    hardware = choose("cuda", dtype="bfloat16", compile=True)
+    hardware = choose(device, dtype="bfloat16", compile=True)
     torch.manual_seed(0)
-    model = GPT(config).to("cuda")
+    model = GPT(config).to(device)
     known = {field: value for field, value in PRESETS["gpt2"].items() if field in OptimizerConfig.__dataclass_fields__}
     optimizer = make_optimizer(model, OptimizerConfig(**known), torch.bfloat16)
-    tokens = np.random.default_rng(0).integers(50_257, size=20_000_000).astype(np.uint16)
-    windows = Windows(tokens, batch=batch, context=config.context, seed=0, accumulate=accumulate, device="cuda")
+    tokens = np.random.default_rng(0).integers(min(50_257, config.vocabulary), size=20_000_000).astype(np.uint16)
+    windows = Windows(tokens, batch=batch, context=config.context, seed=0, accumulate=accumulate, device=device)
 
     def objective(model: nn.Module, batch: Batch) -> Tensor:
         with hardware.autocast():

@@ -83,7 +83,7 @@ def steady_rate(metrics: Sequence[dict[str, Any]], warmup: int) -> float:
     """Tokens per second from the first line at or after step `warmup` to the last."""
     steps = [m for m in metrics if "loss" in m and m["step"] >= warmup]
     if len(steps) < 2:
-        raise ValueError(f"There are no two logged steps after step {warmup}.")
+        raise InputError(f"There are no two logged steps after step {warmup}.")
     tokens = steps[-1]["tokens"] - steps[0]["tokens"]
     return float(tokens / (steps[-1]["seconds"] - steps[0]["seconds"]))
 

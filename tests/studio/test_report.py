@@ -250,22 +250,6 @@ def test_every_range_of_losses_can_be_drawn(run: Path, losses: list[float]) -> N
     written(run)
 
 
-def test_a_step_done_again_after_a_resume_counts_once(run: Path) -> None:
-    lines = [{"step": 1, "seconds": 1, "loss": 9.0}, {"step": 2, "seconds": 2, "loss": 8.0}]
-    again = {"step": 2, "seconds": 3, "loss": 2.0}
-    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*lines, again]))
-    assert [r.value for r in report.readings(report.read_record(run).lines, "loss")] == [9.0, 2.0]
-
-
-def test_the_clock_goes_on_after_a_resume(run: Path) -> None:
-    lines = [{"step": 10 * i, "seconds": s, "loss": 2.0} for i, s in enumerate((5.0, 65.0, 4.0, 64.0))]
-    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (run / "summary.json").write_text('{"seconds": 65.0}')
-    record = report.read_record(run)
-    assert [r.seconds for r in report.readings(record.lines, "loss")] == [5, 65, 69, 129]
-    assert record.number("seconds") == 129
-
-
 def test_stands_beside_published_numbers_in_order(run: Path) -> None:
     _, page = written(run, *PUBLISHED)
     order = ["This run", "nanoGPT on an A100", "Let's build GPT <2023>", "nanoGPT on a CPU"]
@@ -284,6 +268,11 @@ def test_other_tokens_are_not_compared(run: Path) -> None:
     assert "0.41 lower" not in page.words
     assert source.count('<svg class="bar"') == len(PUBLISHED)
     assert "each next token" in page.words
+
+
+def test_a_tokenizer_without_a_name_is_some_token(run: Path) -> None:
+    (run / "config.toml").write_text(CONFIG.replace('"characters"', '["characters"]'))
+    assert "each next token" in written(run, *PUBLISHED)[1].words
 
 
 def test_samples_come_in_order_and_the_last_is_prominent(run: Path) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from quoth.system.errors import InputError
@@ -210,10 +210,11 @@ def slow_cut(text, separator, wanted):
 
 @given(
     text=st.lists(st.sampled_from(["a", "b", " ", "\n", "<>", "<", ">", "--", "é"]), max_size=30).map("".join),
-    separator=st.sampled_from(["<>", "\n\n", "--", "a", "<><>", "\n"]),
+    separator=st.sampled_from(["<>", "\n\n", "--", "a", "<><>", "\n", "a\n", "> <"]),
     share=st.floats(0, 1),
     size=st.integers(1, 9),
 )
+@example(text="xa\nya\nz", separator="a\n", share=0.5, size=1)
 def test_with_a_separator_the_cut_is_between_two_documents(tmp_path_factory, text, separator, share, size):
     file = tmp_path_factory.mktemp("split") / "text"
     file.write_bytes(text.encode())

@@ -10,11 +10,12 @@ import types
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Literal, TypeVar
 
 import tyro
 
-from quoth.system.errors import InputError, suggestion
+from quoth.system.errors import InputError
 
 T = TypeVar("T")
 _WANTED = {int: "a whole number", float: "a number"}
@@ -96,7 +97,7 @@ def _checked(known: list[Argument], arguments: Sequence[str], command: str) -> I
             _check(places[0].name.upper(), places.pop(0), argument)
             yield argument
         elif flag not in flags:
-            raise InputError(_unknown(flag, known))
+            raise InputError(_unknown(flag, known, command))
         elif flags[flag].kind is bool:
             if equals:
                 raise InputError(f"{flag} takes no value.")
@@ -112,12 +113,12 @@ def _checked(known: list[Argument], arguments: Sequence[str], command: str) -> I
         raise InputError(f"`quoth {command}` needs {places[0].name.upper()}{wanted}.")
 
 
-def _unknown(flag: str, known: list[Argument]) -> str:
+def _unknown(flag: str, known: list[Argument], command: str) -> str:
     if place := next((a for a in known if a.positional and a.flag == flag), None):
         return f"There is no flag {flag}: {place.name.upper()} is given without one."
-    # Only what is close: all of them are the help's to list.
-    names = [a.flag for a in known if not a.positional] + ["--help"]
-    return f"There is no flag {flag}{suggestion(flag, names)}."
+    close = get_close_matches(flag, [a.flag for a in known if not a.positional] + ["--help"], n=1)
+    # A command may have fifty flags, so they are listed only by its help.
+    return f"There is no flag {flag} ({f'did you mean {close[0]!r}?' if close else f'see `quoth {command} --help`'})."
 
 
 def _check(what: str, argument: Argument, value: str) -> None:

@@ -20,7 +20,9 @@ def with_settings(name: str, about: str, own: list[tuple[str, Any, Any]]) -> typ
     fields = list(own)
     for section in SECTIONS.values():
         about += _documented(section, taken)
-        fields += [(f.name, _optional(section, f.name), None) for f in dataclasses.fields(section) if f.name not in taken]
+        fields += [
+            (f.name, _optional(section, f.name), None) for f in dataclasses.fields(section) if f.name not in taken
+        ]
     specs = [(field, hint, dataclasses.field(default=default)) for field, hint, default in fields]
     return dataclasses.make_dataclass(name, specs, namespace={"__doc__": about})
 

@@ -109,7 +109,8 @@ def text_of(ids: Iterator[int], tokenizer: Tokenizer, stop: Sequence[str] = ()) 
         held += decoder.decode(pieces[token])
         found = [at for at in (held.find(s) for s in stop) if at >= 0]
         if found:
-            yield held[: min(found)]
+            if text := held[: min(found)]:
+                yield text
             return
         # A tail that may yet become a stop string waits.
         keep = max((n for s in stop for n in range(1, len(s)) if held.endswith(s[:n])), default=0)

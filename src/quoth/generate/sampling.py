@@ -51,7 +51,7 @@ def distribution(logit_BV: Tensor, sampling: Sampling) -> Tensor:
     p_BV = (logit_BV / sampling.temperature).softmax(-1)
     keep_BV = p_BV >= sampling.min_p * p_BV.amax(-1, keepdim=True)
     if sampling.top_k or sampling.top_p < 1:
-        sorted_BV, order_BV = p_BV.sort(-1, descending=True, stable=True)
+        sorted_BV, order_BV = p_BV.sort(dim=-1, descending=True, stable=True)
         rank_V = torch.arange(p_BV.shape[-1], device=p_BV.device)
         # A token is kept while those before it have not yet reached top_p, so the likeliest always is.
         near_BV = sorted_BV.cumsum(-1) - sorted_BV < sampling.top_p

@@ -72,7 +72,7 @@ class RunConfig:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
         for name in ("minutes", "steps", "evaluate_every", "sample_tokens", "threads", "seed"):
-            if not getattr(self, name) >= 0:
+            if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}.")
         if not (self.minutes or self.steps):
             raise InputError("A run needs --minutes or --steps above 0.")
@@ -106,7 +106,8 @@ Settings = dict[str, Setting]
 def settings(preset: str, config: Path | None = None, flags: dict[str, Any] | None = None) -> Settings:
     """What preset, config file and flags fix, the later over the earlier.
 
-    `minutes` and `steps` displace each other.
+    `minutes` and `steps` displace each other. A file may give the vocabulary, as saved ones do, but the tokenizer
+    decides it.
 
     Raises:
         InputError: an unknown preset, a file that cannot be read, an unknown key, a value of the wrong kind.
@@ -123,7 +124,9 @@ def settings(preset: str, config: Path | None = None, flags: dict[str, Any] | No
         if values.get("minutes") and values.get("steps"):
             raise InputError(f"Give minutes or steps, not both ({origin}).")
         for key, value in values.items():
-            if key not in HOME or key == "vocabulary":
+            if key == "vocabulary":
+                continue
+            if key not in HOME:
                 raise InputError(f"There is no setting {key!r}{suggestion(key, set(HOME) - {'vocabulary'})}.")
             known[key] = Setting(_checked(key, value), origin)
             if key in ("minutes", "steps") and value:

@@ -23,6 +23,7 @@ from quoth.text.batches import Batch, Windows
 from quoth.text.corpus import Corpus
 from quoth.text.sources import SOURCES
 from quoth.train.checkpoint import Keeper, kept, load, load_optimizer
+from quoth.train.compile import compiled
 from quoth.train.evaluate import Evaluation, evaluate
 from quoth.train.loop import Step, fit
 from quoth.train.objectives import Objective, next_token
@@ -135,10 +136,10 @@ class Session:
         begin = time.monotonic()
         objective = _precise(next_token, self.hardware)
         if self.hardware.compile:
-            compiled = torch.compile(objective, dynamic=False)
+            fast = _precise(next_token, self.hardware, compiled(self.model))
             try:
-                _rehearse(self.model, compiled, self.batches)
-                objective = compiled
+                _rehearse(self.model, fast, self.batches)
+                objective = fast
             except Exception as error:
                 if isinstance(error, (KeyboardInterrupt, torch.OutOfMemoryError)):
                     raise
@@ -302,10 +303,12 @@ class Session:
         return summary
 
 
-def _precise(objective: Objective, hardware: Hardware) -> Objective:
+def _precise(objective: Objective, hardware: Hardware, view: nn.Module | None = None) -> Objective:
+    """The objective under autocast, of a compiled view of the model where there is one."""
+
     def with_autocast(model: nn.Module, batch: Batch) -> Tensor:
         with hardware.autocast():
-            return objective(model, batch)
+            return objective(view or model, batch)
 
     return with_autocast
 

@@ -154,7 +154,8 @@ def can_compile(device: str) -> tuple[bool, str]:
     if not compiler or not shutil.which(compiler):
         return (
             False,
-            "there is no C++ compiler (on Debian or Ubuntu: apt install g++); with one, training is 1.5 to 2 times as fast",
+            "there is no C++ compiler (on Debian or Ubuntu: apt install g++); "
+            "with one, training is 1.5 to 2 times as fast",
         )
     if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
         return False, "Python's headers are missing (on Debian or Ubuntu: apt install python3-dev)"

@@ -116,9 +116,7 @@ class Keeper:
         self.folder = run / "checkpoints"
         self.kept: dict[str, str] = read_json(self.folder / "kept.json") if (self.folder / "kept.json").exists() else {}
 
-    def save(
-        self, model: GPT, tokenizer: Tokenizer, state: dict[str, Any], optimizer: Together, *, best: bool
-    ) -> Path:
+    def save(self, model: GPT, tokenizer: Tokenizer, state: dict[str, Any], optimizer: Together, *, best: bool) -> Path:
         """Save as the last checkpoint, and as the best if it is; `state` has the step."""
         name = f"step-{state['step']:06d}"
         save(self.folder / name, model, tokenizer, state, optimizer)
@@ -139,7 +137,7 @@ def kept(run: Path, which: str = "best") -> Path:
     path = run / "checkpoints" / "kept.json"
     if not path.exists():
         raise InputError(f"The run {run} has no checkpoint yet.")
-    folders = read_json(path)
+    folders: dict[str, str] = read_json(path)
     return run / "checkpoints" / (folders.get(which) or folders["last"])
 
 
