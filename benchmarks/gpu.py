@@ -30,6 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=32, help="windows of 1,024 in a microbatch, for the speed")
     parser.add_argument("--accumulate", type=int, default=16, help="microbatches in a step, for the speed")
     parser.add_argument("--vocabulary", type=int, default=50_304, help="GPT-2's 50,257, rounded up to 128s")
+    parser.add_argument("--compile", choices=("blocks", "whole"), default="blocks", help="blocks: as quoth trains")
     parser.add_argument("--steps", type=int, default=20, help="for the speed, after 3 that are not counted")
     add_train_flags(parser)
 
@@ -86,7 +87,7 @@ def _speed(options: argparse.Namespace, report: Report) -> None:
     times: list[float] = []
     began = 0.0
     torch.cuda.reset_peak_memory_stats()
-    for step in _steps(config, options.batch, options.accumulate, options.steps + 3):
+    for step in _steps(config, options):
         # A step ends with its loss on the host, so the device has done it.
         now = time.perf_counter()
         if step.number > 3:
@@ -104,15 +105,15 @@ def _speed(options: argparse.Namespace, report: Report) -> None:
     report.tables.append(table)
     report.values["speed"] = {"tokens_per_second": rate, "utilization": utilization, "seconds": times, "peak_gb": peak}
     report.notes.append(
-        f"bfloat16, compiled, random tokens, {options.accumulate} microbatches of {options.batch} windows of 1,024, "
-        f"vocabulary {options.vocabulary:,}. {flops / 1e6:,.1f} MFLOP a token (6 for each parameter but the positions, "
-        "and 12 L C T for attention, as if it were not causal: PaLM, appendix B), against "
+        f"bfloat16, compiled ({options.compile}), random tokens, {options.accumulate} microbatches of {options.batch} "
+        f"windows of 1,024, vocabulary {options.vocabulary:,}. {flops / 1e6:,.1f} MFLOP a token (6 for each "
+        "parameter but the positions, and 12 L C T for attention, as if it were not causal: PaLM, appendix B), against "
         f"{options.peak_tflops:g} TFLOP/s."
     )
 
 
-def _steps(config: GPTConfig, batch: int, accumulate: int, steps: int, device: str = "cuda") -> Iterator[Step]:
-    """Train a GPT-2 on random tokens as a session trains it, less what lies between its steps."""
+def _steps(config: GPTConfig, options: argparse.Namespace, device: str = "cuda") -> Iterator[Step]:
+    """Train on random tokens as a session trains, less what lies between its steps."""
     import numpy as np
     import torch
     from torch import Tensor, nn
@@ -121,6 +122,7 @@ def _steps(config: GPTConfig, batch: int, accumulate: int, steps: int, device: s
     from quoth.recipes.presets import PRESETS
     from quoth.system.device import choose
     from quoth.text.batches import Batch, Windows
+    from quoth.train.compile import compiled
     from quoth.train.loop import fit
     from quoth.train.objectives import next_token
     from quoth.train.optimizers import OptimizerConfig, make_optimizer
@@ -131,13 +133,17 @@ def _steps(config: GPTConfig, batch: int, accumulate: int, steps: int, device: s
     known = {field: value for field, value in PRESETS["gpt2"].items() if field in OptimizerConfig.__dataclass_fields__}
     optimizer = make_optimizer(model, OptimizerConfig(**known), torch.bfloat16)
     tokens = np.random.default_rng(0).integers(min(50_257, config.vocabulary), size=20_000_000).astype(np.uint16)
-    windows = Windows(tokens, batch=batch, context=config.context, seed=0, accumulate=accumulate, device=device)
+    windows = Windows(
+        tokens, batch=options.batch, context=config.context, seed=0, accumulate=options.accumulate, device=device
+    )
+    view = compiled(model) if options.compile == "blocks" else model
 
     def objective(model: nn.Module, batch: Batch) -> Tensor:
         with hardware.autocast():
-            return next_token(model, batch)
+            return next_token(view, batch)
 
-    yield from fit(model, optimizer, windows, torch.compile(objective, dynamic=False), steps=steps, clip=known["clip"])
+    fast = objective if options.compile == "blocks" else torch.compile(objective, dynamic=False)
+    yield from fit(model, optimizer, windows, fast, steps=options.steps + 3, clip=known["clip"])
 
 
 def flops_per_token(config: Any) -> float:

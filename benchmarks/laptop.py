@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmarks.common import Report, Table, say, spread
+from benchmarks.common import Report, Table, say, shown, spread
 from benchmarks.training import Training, add_train_flags, data_argument, fresh_caches, train
 
 
@@ -36,10 +36,11 @@ def run(options: argparse.Namespace) -> Report:
     for state, results in runs.items():
         table.rows.append([state, *_cells([numbers(result) for result in results])])
     first = next(iter(runs.values()))[0]
-    said = " ".join([options.data, *flags[1:]])
+    said = " ".join([shown(options.data), *flags[1:]])
     notes = [
         f"`quoth train {said}`, {first.summary['parameters']:,} parameters, shape {first.shape} (layers x width x "
-        f"context x windows a step), {first.settings['family']}, {options.repeats} seed(s) from {options.seed}.",
+        f"context x windows a step), {first.settings['family']}, {first.hardware}; {options.repeats} seed(s) from "
+        f"{options.seed}.",
         "The loss is in nats per token, exact, over the whole validation split. Memory: the largest process; and all "
         "processes together, the compiler's included.",
     ]
@@ -70,6 +71,7 @@ def numbers(result: Training) -> dict[str, Any]:
         "tree_mb": round(result.finished.tree_mb, 1),
         "seed": result.settings["seed"],
         "shape": result.shape,
+        "hardware": result.hardware,
     }
 
 

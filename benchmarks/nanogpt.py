@@ -78,6 +78,7 @@ def copied(checkout: Path) -> Iterator[Path]:
 
 
 def _speed(options: argparse.Namespace, copy: Path, report: Report) -> None:
+    hardware: dict[str, str] = {}
     rates: dict[str, list[float]] = {name: [] for name in ("nanoGPT", *OURS)}
     flags = [f"--max_iters={options.steps}", "--lr_decay_iters=2000", "--eval_interval=1000000", "--eval_iters=1"]
     with fresh_caches() as caches:
@@ -88,6 +89,7 @@ def _speed(options: argparse.Namespace, copy: Path, report: Report) -> None:
             for name, preset in OURS.items():
                 result = train([*preset, *undisturbed(options.steps)], caches)
                 rates[name].append(steady_rate(result.metrics, options.warmup))
+                hardware[name] = result.hardware
     table = Table("Tokens per second, 4 layers of width 128, 12 windows of 64", ["", "tokens/s", "of nanoGPT's"])
     first = middle(rates["nanoGPT"])
     for name, values in rates.items():
@@ -96,7 +98,9 @@ def _speed(options: argparse.Namespace, copy: Path, report: Report) -> None:
     report.values["tokens_per_second"] = rates
     report.notes.append(
         f"Speed: steps {options.warmup} to {options.steps} by each program's own log, {options.repeats} times in turn; "
-        "nanoGPT as its README runs it on a CPU (float32, not compiled)."
+        "nanoGPT as its README runs it on a CPU (float32, not compiled); "
+        + "; ".join(f"{name}: {how}" for name, how in hardware.items())
+        + "."
     )
 
 
@@ -154,7 +158,7 @@ def _recipe(options: argparse.Namespace, copy: Path, report: Report) -> None:
     report.notes += [
         f"Times are from the command on. Both losses are exact, over the whole validation split in windows of each "
         f"model's own context; nanoGPT's is that of the checkpoint it kept{f' (it said: {said})' if said else ''}.",
-        f"quoth ran as `quoth train {' '.join(flags)}`, shape {ours['cold'][0].shape}.",
+        f"quoth ran as `quoth train {' '.join(flags)}`, shape {ours['cold'][0].shape}, {ours['cold'][0].hardware}.",
     ]
 
 

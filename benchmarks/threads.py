@@ -12,7 +12,7 @@ from benchmarks.training import add_train_flags, fresh_caches, shape_flags, stea
 def arguments(parser: argparse.ArgumentParser) -> None:
     cores = os.cpu_count() or 1
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, 2, cores // 2 or 1, cores}))
-    parser.add_argument("--shapes", nargs="+", default=["4x128x64x12", "4x192x128x16", "6x384x256x16"], metavar="SHAPE")
+    parser.add_argument("--shapes", nargs="+", default=["4x128x64x12", "4x192x128x16", "6x256x128x16"], metavar="SHAPE")
     parser.add_argument("--repeats", type=int, default=3, help="in turn")
     parser.add_argument("--steps", type=int, default=120, help="of a run, the first --warmup not counted")
     parser.add_argument("--warmup", type=int, default=20)

@@ -22,11 +22,12 @@ NEVER = 10**9
 
 @dataclass(frozen=True)
 class Training:
-    """A finished run: its summary, the lines of its metrics, its settings, and what the command took."""
+    """A finished run: its summary, the lines of its metrics, its settings and machine, and what the command took."""
 
     summary: dict[str, Any]
     metrics: list[dict[str, Any]]
     settings: dict[str, Any]
+    environment: dict[str, Any]
     finished: Finished
 
     @property
@@ -45,6 +46,13 @@ class Training:
         s = self.settings
         return f"{s['layers']}x{s['width']}x{s['context']}x{s['batch'] * s['accumulate']}"
 
+    @property
+    def hardware(self) -> str:
+        """What the run used of the machine."""
+        e = self.environment
+        compiled = "compiled" if e["compile"] else "not compiled"
+        return f"{e['device']}, {e['dtype']}, {e['threads']} thread(s), {compiled}"
+
 
 def train(flags: Sequence[str], caches: Path) -> Training:
     """Run `quoth train` in a fresh folder, with its caches in `caches`: cold where that is empty.
@@ -56,10 +64,11 @@ def train(flags: Sequence[str], caches: Path) -> Training:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         finished = run([sys.executable, "-m", "quoth", "train", *flags, "--out", str(out), "--json"], env=env)
-        lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         sections = tomllib.loads((out / "config.toml").read_text(encoding="utf-8"))
         settings = {key: value for section in sections.values() for key, value in section.items()}
-        return Training(json.loads(finished.output), [json.loads(line) for line in lines], settings, finished)
+        environment = json.loads((out / "environment.json").read_text(encoding="utf-8"))
+        return Training(json.loads(finished.output), metrics, settings, environment, finished)
 
 
 @contextmanager

@@ -78,7 +78,9 @@ def test_first_evaluation_at_the_target_counts_and_training_losses_do_not():
 def test_time_to_a_target_includes_what_the_command_took_outside_of_its_own_count():
     finished = process.Finished(8.5, 8.0, 100.0, 100.0, "")
     settings = {"layers": 4, "width": 128, "context": 64, "batch": 12, "accumulate": 2}
-    result = training.Training({"seconds": 8.0}, METRICS, settings, finished)
+    environment = {"device": "cpu", "dtype": "float32", "threads": 2, "compile": True}
+    result = training.Training({"seconds": 8.0}, METRICS, settings, environment, finished)
+    assert result.hardware == "cpu, float32, 2 thread(s), compiled"
     assert result.seconds_to(2.0) == 5.5
     assert result.seconds_to(0.5) is None
     assert result.shape == "4x128x64x24"

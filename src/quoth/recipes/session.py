@@ -98,7 +98,8 @@ class Session:
     def events(self) -> Iterator[Event]:
         """Train, telling what happens."""
         run, metrics = self.recipe.run, Metrics(self.folder)
-        write_atomic(self.folder / "environment.json", json.dumps({**environment(), **asdict(self.hardware)}, indent=2))
+        facts = {**environment(), **asdict(self.hardware), "sources": self.corpus.manifest["sources"]}
+        write_atomic(self.folder / "environment.json", json.dumps(facts, indent=2))
         try:
             objective = yield from self._ready()
             yield from self._evaluate(metrics, 0.0)

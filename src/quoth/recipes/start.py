@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from quoth.recipes.dial import complete
+from quoth.recipes.memory import check_memory
 from quoth.recipes.recipe import Recipe, Settings, make, origins, read_recipe, settings, to_toml
 from quoth.recipes.session import Session
 from quoth.system.device import Hardware, choose
 from quoth.system.errors import InputError
-from quoth.system.files import write_atomic
+from quoth.system.files import read_json, write_atomic
 from quoth.text.corpus import Corpus, corpus
+from quoth.text.tokenizer import Tokenizer
 from quoth.train.run import find_run, new_run
 
 
@@ -24,11 +26,13 @@ def start(
         InputError: something that was given cannot be used.
     """
     if resume:
-        return _again(resume, flags, started)
+        others = {"preset": preset != "laptop", "config": config, "out": out}
+        return _again(resume, [*flags, *(name for name, used in others.items() if used)], started)
     known = settings(preset, config, flags)
     hardware = hardware_for(known)
     data = open_corpus(known)
     recipe, known = plan(known, data, hardware)
+    check_memory(recipe, hardware)
     folder = new_run(out, preset, data.name)
     write_atomic(folder / "config.toml", to_toml(origins(recipe, known)))
     return Session(recipe, data, hardware, folder, started)
@@ -61,14 +65,34 @@ def open_corpus(known: Settings) -> Corpus:
     return corpus(**get)
 
 
-def _again(resume: str, flags: dict[str, Any], started: float) -> Session:
-    if flags:
-        raise InputError(f"--resume goes on as the run began; leave out {', '.join(f'--{flag}' for flag in flags)}.")
+def open_again(run: Path, recipe: Recipe, tokenizer: str | Tokenizer | None = None) -> Corpus:
+    """The data of a run, in its own tokenizer or another.
+
+    Raises:
+        InputError: it cannot be read, or is not what the run began with.
+    """
+    c = recipe.data
+    data = corpus(c.data, tokenizer or c.tokenizer, separator=c.separator or None, errors=c.errors)
+    path = run / "environment.json"
+    began_with = read_json(path).get("sources") if path.exists() else None
+    if began_with not in (None, data.manifest["sources"]):
+        raise InputError(
+            f"{c.data} has changed since {run} was trained on it, so what was for training and what for validation is "
+            "no longer known; train a new run on it."
+        )
+    return data
+
+
+def _again(resume: str, given: list[str], started: float) -> Session:
+    if given:
+        flags = ", ".join("DATA" if name == "data" else f"--{name.replace('_', '-')}" for name in given)
+        raise InputError(f"--resume goes on as the run began; leave out {flags}.")
     folder = find_run(resume)
     recipe = read_recipe(folder)
-    data, run = recipe.data, recipe.run
+    run = recipe.run
     hardware = choose(run.device, run.dtype, run.threads, {"on": True, "off": False}.get(run.compile))
-    text = corpus(data.data, data.tokenizer, separator=data.separator or None, errors=data.errors)
+    text = open_again(folder, recipe)
+    check_memory(recipe, hardware)
     session = Session(recipe, text, hardware, folder, started)
     session.resume()
     session.started -= session.training_seconds

@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+
+from quoth.recipes import dial
+from quoth.recipes.dial import Machine, batch_windows, complete, context_for, expected_loss, step_seconds, weigh
+from quoth.recipes.recipe import make, settings
+from quoth.system.device import Hardware
+from quoth.text.corpus import Corpus, corpus
+
+SLOW, FAST = Machine(1e11, 5e8), Machine(2.5e12, 5e9)
+HARDWARE = Hardware("cpu", "float32", 1, False, 1e12, {})
+
+
+def best(minutes: float, machine: Machine = FAST, unique: int = 1_000_000) -> dial.Choice:
+    seconds = 60 * minutes
+    return weigh(seconds, 65, unique, machine, {"context": context_for(seconds, unique // 10)}, 0)[0]
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Corpus:
+    path = tmp_path / "book.txt"
+    path.write_text("To be, or not to be, that is the question.\n" * 300)
+    return corpus(str(path), cache=tmp_path / "cache")
+
+
+def test_more_time_a_faster_machine_and_more_text_never_give_a_smaller_model() -> None:
+    size = dial.matrix_parameters
+    by_time = [size(best(minutes).config) for minutes in (0.5, 1, 3, 10, 30, 100)]
+    assert by_time == sorted(by_time)
+    assert by_time[0] < by_time[-1]
+    assert size(best(3, SLOW).config) <= size(best(3, FAST).config)
+    assert size(best(60, unique=10**6).config) <= size(best(60, unique=10**9).config)
+
+
+def test_the_laws_are_monotone() -> None:
+    assert expected_loss(1e6, 1e7, 1e6) > expected_loss(1e6, 2e7, 1e6)
+    assert expected_loss(1e6, 1e7, 1e6) > expected_loss(1e6, 1e7, 1e8)
+    small, large = best(1).config, best(30).config
+    assert step_seconds(small, 8, FAST) < step_seconds(small, 16, FAST) < step_seconds(small, 16, SLOW)
+    assert step_seconds(small, 8, FAST) < step_seconds(large, 8, FAST)
+    assert batch_windows(small, 60, FAST) <= batch_windows(small, 6000, FAST)
+
+
+@pytest.mark.parametrize("judged", [33, 100, 600, 10**6])
+def test_a_window_fits_the_validation_split(judged: int) -> None:
+    assert context_for(600, judged) <= max(32, judged // 4)
+
+
+def test_what_is_given_stays_and_the_rest_has_a_reason(text: Corpus) -> None:
+    known = complete(settings("laptop", flags={"width": 96, "heads": 3, "minutes": 0.5}), text, HARDWARE)
+    recipe = make(known, text.tokenizer.vocabulary)
+    assert (recipe.model.width, recipe.model.heads, recipe.run.minutes) == (96, 3, 0.5)
+    assert known["width"].origin == "flag"
+    for key in ("layers", "context", "batch", "dropout", "learning_rate"):
+        assert known[key].origin.startswith("dial: "), key
+
+
+@pytest.mark.parametrize("preset", ["laptop", "gpu", "gpt2", "lecture", "nanogpt-cpu"])
+def test_every_preset_is_completed(preset: str, text: Corpus) -> None:
+    make(complete(settings(preset), text, HARDWARE), 50257 if preset == "gpt2" else text.tokenizer.vocabulary)
+
+
+@pytest.mark.parametrize("given", [{"heads": 5}, {"layers": 0}, {"head_size": 32}, {"family": "gpt2", "heads": 2}])
+def test_any_model_setting_can_be_given_alone(given: dict[str, object], text: Corpus) -> None:
+    recipe = make(complete(settings("laptop", flags=given), text, HARDWARE), text.tokenizer.vocabulary)
+    assert all(getattr(recipe.model, key) == value for key, value in given.items())
