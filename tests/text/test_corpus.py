@@ -261,3 +261,10 @@ def test_batches_are_of_the_training_part(file, tmp_path):
     c = corpus(str(file), cache=tmp_path)
     (batch,) = c.batches(3, 8, seed=1)[0]
     assert batch.x_BT.shape == (3, 8)
+
+
+def test_a_large_text_is_judged_by_its_last_part(tmp_path, monkeypatch):
+    monkeypatch.setattr("quoth.text.corpus.LARGEST_VALIDATION", 100)
+    (tmp_path / "large.txt").write_text("abcdefghij" * 1000)
+    made = corpus(str(tmp_path / "large.txt"), cache=tmp_path / "cache")
+    assert (len(made.train), len(made.validation)) == (9900, 100)

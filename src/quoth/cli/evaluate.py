@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -18,13 +18,15 @@ class Arguments:
     Attributes:
         run: a run's folder, its name, or latest.
         data: a text to judge by, all of it, instead of the run's validation split.
+        errors: strict, or replace for text that is not quite UTF-8.
         checkpoint: best or last.
         dtype: auto, bfloat16 or float32.
         json: one JSON object on stdout.
     """
 
-    run: tyro.conf.Positional[str] = "latest"
-    data: str | None = None
+    run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="[RUN]")]] = "latest"
+    data: Annotated[str | None, tyro.conf.arg(metavar="DATA", help_behavior_hint="")] = None
+    errors: Literal["strict", "replace"] = "strict"
     checkpoint: Literal["best", "last"] = "best"
     dtype: Literal["auto", "bfloat16", "float32"] = "float32"
     json: bool = False
@@ -34,10 +36,12 @@ def main(arguments: list[str], started: float) -> None:
     a = parse(Arguments, arguments, "eval")
 
     import numpy as np
+    from rich.markup import escape
 
     from quoth.recipes.recipe import read_recipe
+    from quoth.recipes.start import open_again
     from quoth.system.device import choose
-    from quoth.text.corpus import corpus, find
+    from quoth.text.corpus import find
     from quoth.text.reading import pieces
     from quoth.train.checkpoint import kept, load
     from quoth.train.evaluate import evaluate
@@ -48,14 +52,12 @@ def main(arguments: list[str], started: float) -> None:
     checkpoint = load(kept(run, a.checkpoint), hardware.device)
     if a.data:
         _, files = find(a.data)
-        tokens = np.concatenate([checkpoint.tokenizer.encode(text) for text in pieces(files)] or [np.empty(0, int)])
+        tokens = np.concatenate([checkpoint.tokenizer.encode(text) for text in pieces(files, a.errors)] or [np.empty(0, int)])
         where = a.data
     else:
-        data = read_recipe(run).data
-        tokens = corpus(
-            data.data, checkpoint.tokenizer, separator=data.separator or None, errors=data.errors
-        ).validation
-        where = f"the validation split of {data.data}"
+        recipe = read_recipe(run)
+        tokens = open_again(run, recipe, checkpoint.tokenizer).validation
+        where = f"the validation split of {recipe.data.data}"
     with hardware.autocast():
         result = evaluate(checkpoint.model, tokens, checkpoint.tokenizer, context=checkpoint.model.config.context)
     values = {
@@ -71,7 +73,7 @@ def main(arguments: list[str], started: float) -> None:
         print_json(values)
         return
     screen = console(False)
-    screen.print(f"[bold]{run.name}[/] on {where}, all {result.tokens:,} tokens, nothing sampled:")
+    screen.print(f"[bold]{escape(run.name)}[/] on {escape(where)}, all {result.tokens:,} tokens, nothing sampled:")
     screen.print(f"  loss           {result.loss:.4f} nats per token")
     screen.print(f"  bits per byte  {result.bits_per_byte:.4f}")
     screen.print(f"  perplexity     {result.perplexity:.3f}")

@@ -5,15 +5,48 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
+import textwrap
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 
 
 def console(as_json: bool) -> Console:
     """Where words for a person go: stdout, or stderr when stdout is for JSON."""
-    return Console(stderr=as_json, highlight=False, soft_wrap=True)
+    stream = sys.stderr if as_json else sys.stdout
+    # A terminal would break lines within words; a file has no width.
+    return Console(stderr=as_json, highlight=False, soft_wrap=not stream.isatty())
+
+
+def width() -> int | None:
+    """How many columns stdout's terminal has; None where stdout is no terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> Iterator[str]:
+    """Lines with the cells of each column under each other; those numbered in `right` end alike.
+
+    >>> list(columns([["a", "10"], ["bcd", "9"]], right={1}))
+    ['a    10', 'bcd   9']
+    """
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        gaps = [" " * (wide - cell_len(cell)) for wide, cell in zip(widths, row, strict=True)]
+        cells = (gap + cell if i in right else cell + gap for i, (cell, gap) in enumerate(zip(row, gaps, strict=True)))
+        yield "  ".join(cells).rstrip()
+
+
+def wrapped(text: str, hang: int = 2) -> str:
+    """The words of a text, indented, in lines that fit a terminal, or 100 columns elsewhere; `hang` indents the rest."""
+    wide = min(width() or 100, 100)
+    hung = " " * hang
+    return textwrap.fill(
+        text, wide, initial_indent="  ", subsequent_indent=hung, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def is_live(screen: Console) -> bool:

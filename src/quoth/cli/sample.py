@@ -32,7 +32,7 @@ class Arguments:
         json: one JSON object on stdout.
     """
 
-    run: tyro.conf.Positional[str] = "latest"
+    run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="[RUN]")]] = "latest"
     prompt: str = ""
     tokens: int = 500
     count: int = 1

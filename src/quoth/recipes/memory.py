@@ -125,10 +125,10 @@ def memory_refusals(recipe: Recipe) -> Iterator[None]:
         known = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not known and "allocate memory" not in str(error) and "not enough memory" not in str(error):
             raise
-        run = recipe.run
+        half, twice = max(1, recipe.run.batch // 2), 2 * recipe.run.accumulate
         raise InputError(
-            f"Memory ran out with batch {run.batch} and context {recipe.model.context}; --batch {max(1, run.batch // 2)} "
-            f"with --accumulate {2 * run.accumulate} needs less, and so does a smaller model. Saved checkpoints are kept."
+            f"Memory ran out with batch {recipe.run.batch} and context {recipe.model.context}; --batch {half} with "
+            f"--accumulate {twice} needs less, and so does a smaller model. Saved checkpoints are kept."
         ) from error
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from quoth.generate.engine import Engine
 from quoth.model.gpt import GPT
+from quoth.recipes.memory import memory_refusals
 from quoth.recipes.recipe import Recipe
 from quoth.studio.report import write_report
 from quoth.system.device import DTYPES, Hardware, environment, keep_freed_memory
@@ -97,10 +100,10 @@ class Session:
 
     def events(self) -> Iterator[Event]:
         """Train, telling what happens."""
-        run, metrics = self.recipe.run, Metrics(self.folder)
+        metrics = Metrics(self.folder)
         facts = {**environment(), **asdict(self.hardware), "sources": self.corpus.manifest["sources"]}
         write_atomic(self.folder / "environment.json", json.dumps(facts, indent=2))
-        try:
+        with closing_quietly(metrics), memory_refusals(self.recipe):
             objective = yield from self._ready()
             yield from self._evaluate(metrics, 0.0)
             cost = self._evaluation_seconds
@@ -113,7 +116,7 @@ class Session:
                 self.training_seconds = now - began
                 if not step.finite:
                     bad += 1
-                    yield self._nonfinite(step, bad, metrics)
+                    yield from self._nonfinite(step, bad, metrics)
                     continue
                 bad = 0
                 smooth = step.loss if smooth is None else smooth + (step.loss - smooth) * max(0.02, 1 / step.number)
@@ -129,8 +132,6 @@ class Session:
                     break
             yield from self._evaluate(metrics, 1.0, final=True)
             yield Event("finished", self.step, 1.0, self.train_loss, summary=self._summarise())
-        finally:
-            metrics.close()
 
     def _ready(self) -> Iterator[Event]:
         """Compile by one forward and backward pass that changes nothing, so that the clock's schedule is not upset."""
@@ -190,6 +191,8 @@ class Session:
             )
         self._evaluated_at = self.step
         self._evaluation_seconds = time.monotonic() - begin
+        if not isfinite(result.loss):
+            self._give_up(f"The validation loss is not finite after step {self.step}", metrics)
         self.evaluation = result
         if self.step == 0:
             self.first_loss = result.loss
@@ -252,19 +255,28 @@ class Session:
     def _note(self, kind: str, text: str, metrics: Metrics) -> Iterator[Event]:
         if kind not in self.notes:
             self.notes.add(kind)
-            metrics.add(step=self.step, seconds=round(time.monotonic() - self.started, 3), note=text)
+            self._write_note(text, metrics)
             yield Event("note", self.step, text=text)
 
-    def _nonfinite(self, step: Step, bad: int, metrics: Metrics) -> Event:
-        what = "loss" if step.loss != step.loss or abs(step.loss) == float("inf") else "gradient"
-        text = f"The {what} is not finite at step {step.number} (batch {step.number - 1}); the step was skipped."
-        metrics.add(step=step.number, seconds=round(time.monotonic() - self.started, 3), note=text)
+    def _nonfinite(self, step: Step, bad: int, metrics: Metrics) -> Iterator[Event]:
+        """Say so of the first of some steps, and give up where they do not end."""
+        what = "gradient" if isfinite(step.loss) else "loss"
         if bad >= PATIENCE:
-            raise InputError(
-                f"The {what} has not been finite for {PATIENCE} steps, since step {step.number - bad + 1}; a lower "
-                f"--learning-rate than {self.recipe.optimizer.learning_rate:g} would help. The last good checkpoint is kept."
-            )
-        return Event("note", step.number, text=text)
+            self._give_up(f"The {what} was not finite for {bad} steps, since step {step.number - bad + 1}", metrics)
+        if bad == 1:
+            text = f"The {what} is not finite at step {step.number} (batch {step.number - 1}); such steps are skipped."
+            self._write_note(text, metrics)
+            yield Event("note", step.number, text=text)
+
+    def _give_up(self, what: str, metrics: Metrics) -> NoReturn:
+        kept = "The last good checkpoint is kept" if self.keeper.kept else "Nothing was saved yet"
+        rate = self.recipe.optimizer.learning_rate
+        text = f"{what}; a lower --learning-rate than {rate:g} would help. {kept}."
+        self._write_note(text, metrics)
+        raise InputError(text)
+
+    def _write_note(self, text: str, metrics: Metrics) -> None:
+        metrics.add(step=self.step, seconds=round(time.monotonic() - self.started, 3), note=text)
 
     def _log(self, metrics: Metrics, step: Step, rate: float) -> None:
         metrics.add(
@@ -302,6 +314,16 @@ class Session:
         source = SOURCES.get(self.recipe.data.data)
         write_report(self.folder, source.published if source else ())
         return summary
+
+
+@contextmanager
+def closing_quietly(metrics: Metrics) -> Iterator[None]:
+    """Close the file at the end. Each line was written when it was added; one that a full disk refused said so then."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            metrics.close()
 
 
 def _precise(objective: Objective, hardware: Hardware, view: nn.Module | None = None) -> Objective:

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from quoth.system.errors import InputError
 from quoth.system.world import World
 from quoth.text.batches import Batch
 from quoth.train.objectives import Objective
@@ -92,6 +93,8 @@ def fit(
     ...     print(step.number, step.loss)
     """
     world, number = world or World(), first
+    if (steps is None) == (budget is None):
+        raise InputError("fit needs either steps or a budget.")
     budget = budget or Steps(steps or 0)
     while (progress := budget.progress(number)) < 1:
         micro = batches[number]

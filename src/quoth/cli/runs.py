@@ -1,0 +1,116 @@
+"""`quoth runs`: the runs so far, best first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quoth.cli.arguments import parse
+from quoth.cli.output import columns, count, duration, print_json, width
+
+RANK = {"finished": 0, "interrupted": 0, "unfinished": 1, "broken": 2}
+NARROW = 90
+
+
+@dataclass
+class Arguments:
+    """List the runs in ./runs, best first.
+
+    Losses of different texts cannot be compared, so runs are grouped by what they were trained on. Within a group bits
+    per byte decide, which compare tokenizers too.
+
+    Attributes:
+        json: one JSON object on stdout.
+    """
+
+    json: bool = False
+
+
+def main(arguments: list[str], started: float) -> None:
+    a = parse(Arguments, arguments, "runs")
+
+    from quoth.train.run import RUNS
+
+    folders = [path for path in RUNS.iterdir() if path.is_dir() and path.name[0] != "."] if RUNS.is_dir() else []
+    runs = sorted((describe(folder) for folder in folders), key=_place)
+    if a.json:
+        print_json({"runs": runs})
+    elif not runs:
+        print("There are no runs in ./runs yet; `quoth train` makes the first.")
+    else:
+        wide = width()
+        print("\n".join(lines(runs, narrow=wide is not None and wide < NARROW)))
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """What a run's folder tells, however broken it is."""
+    from quoth.studio.record import read_record
+
+    record = read_record(folder)
+    data = record.config.get("data")
+    name = data.get("data") if isinstance(data, dict) else None
+    counts = {key: record.number(key) for key in ("parameters", "steps")}
+    state, problem = _state(str(record.facts["stopped"]), record.problems)
+    return {
+        "run": folder.name,
+        "folder": str(folder),
+        "data": str(name or record.facts["data"]),
+        "tokenizer": str(record.facts["tokenizer"]),
+        **{key: None if number is None else int(number) for key, number in counts.items()},
+        **{key: record.number(key) for key in ("seconds", "validation_loss", "bits_per_byte")},
+        "state": state,
+        "problem": problem,
+    }
+
+
+def _state(stopped: str, problems: list[str]) -> tuple[str, str | None]:
+    """One of RANK's words, and for a broken run what is wrong."""
+    for problem in problems:
+        # A run that is under way, or was killed, has no summary yet.
+        if problem.startswith("config.toml") or (problem.startswith("summary.json") and "is not there" not in problem):
+            return "broken", problem
+    return stopped if stopped in RANK else "unfinished", None
+
+
+def _place(run: dict[str, Any]) -> tuple[Any, ...]:
+    """Broken runs last; then by data, and within it by bits per byte."""
+    bits = run["bits_per_byte"]
+    return (run["state"] == "broken", run["data"], bits is None, bits or 0.0, RANK[run["state"]], run["run"])
+
+
+def lines(runs: list[dict[str, Any]], narrow: bool) -> list[str]:
+    """The table for a person; a narrow one leaves out what can be looked up."""
+    good = [run for run in runs if run["state"] != "broken"]
+    tokenizers = len({run["tokenizer"] for run in good}) > 1
+    said = []
+    for data in dict.fromkeys(run["data"] for run in good):
+        group = [run for run in good if run["data"] == data]
+        rows = [_row(run, tokenizers, narrow) for run in group]
+        heads = list(rows[0])
+        table = [heads, *([row[head] for head in heads] for row in rows)]
+        right = {i for i, head in enumerate(heads) if head not in ("", "tokenizer")}
+        said += [f"{data}, best first:" if len(group) > 1 else f"{data}:"]
+        said += [f"  {line}" for line in columns(table, right)] + [""]
+    if broken := [run for run in runs if run["state"] == "broken"]:
+        said += ["Broken:", *(f"  {run['run']}  {run['problem']}" for run in broken), ""]
+    return said[:-1]
+
+
+def _row(run: dict[str, Any], tokenizers: bool, narrow: bool) -> dict[str, str]:
+    def shown(key: str, form: Any) -> str:
+        return "–" if run[key] is None else str(form(run[key]))
+
+    unfinished = "" if run["state"] == "finished" else f" ({run['state']})"
+    row = {
+        "bits/byte": shown("bits_per_byte", "{:.3f}".format),
+        "loss": shown("validation_loss", "{:.4f}".format),
+        "tokenizer": run["tokenizer"],
+        "time": shown("seconds", duration),
+        "steps": shown("steps", "{:,}".format),
+        "parameters": shown("parameters", count),
+        # Last, since its length is anyone's guess.
+        "": f"{run['run']}{unfinished}",
+    }
+    left_out = {"steps", "parameters", "loss"} if narrow else set()
+    return {head: cell for head, cell in row.items() if head not in left_out and (tokenizers or head != "tokenizer")}
