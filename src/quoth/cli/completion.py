@@ -13,6 +13,7 @@ import tyro
 
 from quoth.cli.arguments import Argument, declared, parse
 from quoth.cli.dispatch import COMMANDS, module_of
+from quoth.cli.output import print_json
 
 # What is completed by looking: files, folders, runs, and data, which is a file or a named corpus.
 LOOKED_UP = {"config": "file", "out": "folder", "resume": "run", "run": "run", "data": "data"}
@@ -27,9 +28,11 @@ class Arguments:
 
     Attributes:
         shell: bash, zsh or fish.
+        json: one JSON object on stdout.
     """
 
     shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]
+    json: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,11 @@ class Place:
 def main(arguments: list[str], started: float) -> None:
     a = parse(Arguments, arguments, "completion")
     commands = {name: places(arguments_of(name)) for name in COMMANDS}
-    sys.stdout.write({"bash": bash, "zsh": zsh, "fish": fish}[a.shell](commands))
+    script = {"bash": bash, "zsh": zsh, "fish": fish}[a.shell](commands)
+    if a.json:
+        print_json({"shell": a.shell, "script": script})
+    else:
+        sys.stdout.write(script)
 
 
 def arguments_of(command: str) -> type:

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from importlib import import_module
+from io import TextIOWrapper
 
 from quoth.system.errors import InputError, suggestion
 
@@ -37,6 +38,10 @@ usage: quoth COMMAND [OPTIONS]
 def dispatch(arguments: list[str]) -> int:
     """Run a command; its exit code: 0, or 2 after a sentence about bad input, or 130 after Ctrl-C."""
     started = time.monotonic()
+    for stream in (sys.stdout, sys.stderr):
+        # A character that a terminal's encoding lacks must not end a run.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0
@@ -49,7 +54,7 @@ def dispatch(arguments: list[str]) -> int:
     try:
         if name not in COMMANDS:
             raise InputError(f"There is no command {name!r}{suggestion(name, COMMANDS)}.")
-        result = import_module(f"quoth.cli.{'evaluate' if name == 'eval' else name}").main(rest, started)
+        result = import_module(module_of(name)).main(rest, started)
         sys.stdout.flush()
         return int(result or 0)
     except InputError as error:
@@ -59,6 +64,23 @@ def dispatch(arguments: list[str]) -> int:
         print("quoth: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader has what it wanted. Python would complain once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_stdout()  # The reader has what it wanted.
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"quoth: {where}{error.strerror or error}.", file=sys.stderr)
+        _close_stdout()
+        return 2
+
+
+def module_of(command: str) -> str:
+    """The module whose `main` is the command."""
+    return f"quoth.cli.{'evaluate' if command == 'eval' else command}"
+
+
+def _close_stdout() -> None:
+    """Where stdout takes no more, let Python not complain once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

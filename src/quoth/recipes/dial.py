@@ -9,7 +9,7 @@ repeat, with a slice of the training split as the judge.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from math import exp, log2, sqrt
+from math import expm1, log2, sqrt
 from typing import Any
 
 import torch
@@ -67,16 +67,16 @@ def matrix_parameters(c: GPTConfig) -> int:
 def expected_loss(parameters: float, tokens: float, unique: float) -> float:
     """What a model of so many parameters reaches, up to a constant, after `tokens`, of which `unique` are different.
 
-    The form of Hoffmann et al. 2022 (arXiv:2203.15556); tokens seen again count for less and less, and parameters beyond
-    what the text can fill for less too, as in Muennighoff et al. 2023 (arXiv:2305.16264).
+    The form of Hoffmann et al. 2022 (arXiv:2203.15556); tokens seen again count for less and less, and parameters
+    beyond what the text can fill for less too, as in Muennighoff et al. 2023 (arXiv:2305.16264).
     """
-    return A / _saturating(parameters, PARAMETERS_PER_TOKEN * unique) ** ALPHA + B / (
-        _saturating(tokens, EPOCHS * unique) ** BETA
-    )
+    size = _saturating(parameters, PARAMETERS_PER_TOKEN * unique)
+    seen = _saturating(tokens, EPOCHS * unique)
+    return float(A / size**ALPHA + B / seen**BETA)
 
 
 def _saturating(amount: float, limit: float) -> float:
-    return limit * (1 - exp(-amount / limit))
+    return limit * -expm1(-amount / limit)
 
 
 MATMUL_SHARE = 0.5
@@ -127,7 +127,7 @@ def batch_windows(c: GPTConfig, seconds: float, machine: Machine) -> int:
     """Windows a step: tokens a step grow with the square root of how many steps there is time for."""
     token_seconds = step_seconds(c, 16, machine) / (16 * c.context)
     wanted = TOKENS_A_STEP * sqrt(seconds / token_seconds / 4.5e6)
-    return max(4, 2 ** round(log2(wanted / c.context)))
+    return max(4, int(2 ** round(log2(wanted / c.context))))
 
 
 def dropout_for(parameters: float, tokens: float, unique: int) -> float:

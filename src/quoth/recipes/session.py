@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from math import isfinite
@@ -133,7 +133,7 @@ class Session:
             yield from self._evaluate(metrics, 1.0, final=True)
             yield Event("finished", self.step, 1.0, self.train_loss, summary=self._summarise())
 
-    def _ready(self) -> Iterator[Event]:
+    def _ready(self) -> Generator[Event, None, Objective]:
         """Compile by one forward and backward pass that changes nothing, so that the clock's schedule is not upset."""
         begin = time.monotonic()
         objective = _precise(next_token, self.hardware)
@@ -150,7 +150,7 @@ class Session:
         torch.manual_seed(self.recipe.run.seed + self.step)
         self.compile_seconds = time.monotonic() - begin
         yield Event("ready", text=f"{self.compile_seconds:.1f} s to compile" if self.hardware.compile else "")
-        return objective  # type: ignore[return-value]
+        return objective
 
     def _steps(self, objective: Objective, budget: Budget) -> Iterator[Step]:
         c = self.recipe.optimizer

@@ -1,4 +1,4 @@
-"""GPT-2's smallest: 124M parameters, 1,024 tokens of context, half a million tokens a step, for a GPU and a large text."""
+"""GPT-2's smallest: 124M parameters, context 1,024, half a million tokens a step, for a GPU and a large text."""
 
 PRESET = {
     "family": "gpt2",

@@ -1,4 +1,4 @@
-"""nanoGPT's recipe for a CPU, shape and schedule, to be compared with: 4 layers of 128, 12 windows of 64, 2,000 steps."""
+"""nanoGPT's recipe for a CPU, to be compared with: 4 layers of 128, 12 windows of 64, 2,000 steps of AdamW."""
 
 PRESET = {
     "family": "gpt2",
