@@ -131,25 +131,24 @@ complete -o filenames -F _quoth quoth
 
 def bash(commands: dict[str, list[Place]]) -> str:
     """The script for bash 3.2 and later."""
-    values, flags, positionals = [], [], []
+    values: dict[str, list[str]] = {}
+    flags, positionals = [], []
     for name, all_places in commands.items():
         named = [p for p in all_places if not p.argument.positional]
         flags.append(f'{name}:-*) words="{" ".join([*(p.argument.flag for p in named), "--help"])}" ;;')
         positionals += [f"{name}:*) {_bash_value(p)} ;;" for p in all_places if p.argument.positional]
-        values += [f"{name}:{p.argument.flag}) {_bash_value(p)} ;;" for p in named if p.takes_value]
-    return _filled(BASH, values, flags, positionals, 12, 20).replace("@COMMANDS@", " ".join(commands))
+        for place in named:
+            if place.takes_value:
+                values.setdefault(_bash_value(place), []).append(f"{name}:{place.argument.flag}")
+    cases = [f"{' | '.join(where)}) {value} ;;" for value, where in values.items()]
+    script = BASH
+    for mark, rows, indent in (("VALUES", cases, 12), ("FLAGS", flags, 20), ("POSITIONALS", positionals, 20)):
+        script = script.replace(f"@{mark}@", "\n".join(" " * indent + row for row in rows))
+    return script.replace("@CORPORA@", corpora()).replace("@COMMANDS@", " ".join(commands))
 
 
 def _bash_value(place: Place) -> str:
-    if place.lookup:
-        return f"look={place.lookup}"
-    return f'words="{" ".join(place.choices)}"'
-
-
-def _filled(template: str, values: list[str], flags: list[str], positionals: list[str], outer: int, inner: int) -> str:
-    for mark, rows, indent in (("VALUES", values, outer), ("FLAGS", flags, inner), ("POSITIONALS", positionals, inner)):
-        template = template.replace(f"@{mark}@", "\n".join(" " * indent + row for row in rows))
-    return template.replace("@CORPORA@", corpora())
+    return f"look={place.lookup}" if place.lookup else f'words="{" ".join(place.choices)}"'
 
 
 ZSH = r"""#compdef quoth
@@ -243,9 +242,9 @@ def _fish_lines(commands: dict[str, list[Place]]) -> Iterator[str]:
     for name, all_places in commands.items():
         here = f"-n '__fish_seen_subcommand_from {name}'"
         for place in all_places:
-            words = {"run": "'(__quoth_runs)'", "data": f"'{corpora()}'"}.get(place.lookup, f"'{' '.join(place.choices)}'")
-            files = " -F" if place.lookup in ("file", "folder", "data", "run") else ""
-            candidates = f" -a {words}" if words != "''" else ""
+            words = {"run": "(__quoth_runs)", "data": corpora()}.get(place.lookup, " ".join(place.choices))
+            files = " -F" if place.lookup else ""
+            candidates = f" -a '{words}'" if words else ""
             if place.argument.positional:
                 yield f"{here}{files}{candidates}"
             else:

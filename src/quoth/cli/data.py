@@ -226,9 +226,8 @@ def _tokens(f: dict[str, Any]) -> Iterator[str]:
     if f["sample_characters"] < f["characters"]:
         yield wrapped(f"About: judged by the first {count(f['sample_characters'])} characters.")
     if f["bpe_trained_on"] < f["characters"] and any(t["tokenizer"].startswith("bpe") for t in f["tokenizers"]):
-        yield wrapped(
-            f"The BPE is trained on the first {count(f['bpe_trained_on'])} characters here; for a run, on all for training."
-        )
+        prefix = count(f["bpe_trained_on"])
+        yield wrapped(f"The BPE is trained on the first {prefix} characters here, but for a run on all for training.")
 
 
 def visible(character: str) -> str:

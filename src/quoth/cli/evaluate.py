@@ -52,7 +52,8 @@ def main(arguments: list[str], started: float) -> None:
     checkpoint = load(kept(run, a.checkpoint), hardware.device)
     if a.data:
         _, files = find(a.data)
-        tokens = np.concatenate([checkpoint.tokenizer.encode(text) for text in pieces(files, a.errors)] or [np.empty(0, int)])
+        encoded = [checkpoint.tokenizer.encode(text) for text in pieces(files, a.errors)]
+        tokens = np.concatenate([np.empty(0, np.int64), *encoded])
         where = a.data
     else:
         recipe = read_recipe(run)

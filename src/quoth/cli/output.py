@@ -41,7 +41,7 @@ def columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> Itera
 
 
 def wrapped(text: str, hang: int = 2) -> str:
-    """The words of a text, indented, in lines that fit a terminal, or 100 columns elsewhere; `hang` indents the rest."""
+    """The words of a text in indented lines that fit a terminal, or 100 columns elsewhere; `hang` indents the rest."""
     wide = min(width() or 100, 100)
     hung = " " * hang
     return textwrap.fill(

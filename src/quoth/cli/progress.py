@@ -6,6 +6,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from quoth.recipes.session import Event, Session
 
 PLAIN_EVERY_SECONDS = 10.0
+BAR_WIDTH = 20
 
 
 class Progress:
@@ -32,26 +34,19 @@ class Progress:
         self.next_plain = time.monotonic() + PLAIN_EVERY_SECONDS
 
     def __enter__(self) -> Progress:
-        r, s = self.session.recipe, self.session
-        m = r.model
-        what = f"{r.run.minutes:g} minutes" if r.run.minutes else f"{r.run.steps:,} steps"
-        self.screen.print(
-            f"[bold]{escape(s.corpus.name)}[/]: {count(s.corpus.manifest['characters'])} characters as "
-            f"{count(len(s.corpus.train))} tokens of {m.vocabulary} {s.corpus.tokenizer.name.split(':')[0]}, "
-            f"and {count(len(s.corpus.validation))} to be judged by"
-        )
-        self.screen.print(
-            f"[bold]{m.family}[/]: {count(s.model.parameters_count)} parameters, {m.layers} layers of width {m.width}, "
-            f"context {m.context}; {what}, {r.run.batch * r.run.accumulate} windows a step; "
-            f"{s.hardware.device} in {s.hardware.dtype}, {s.hardware.threads} thread{'s' * (s.hardware.threads > 1)}"
-        )
-        if not s.hardware.compile:
-            self.screen.print(f"torch.compile is off: {s.hardware.reasons['compile']}", style="yellow")
-        elif not self.live:
-            self.screen.print("compiling ...", style="dim")
+        facts = Table.grid(padding=(0, 2))
+        for name, text in introduction(self.session):
+            facts.add_row(f"[bold]{name}[/]", text)
+            if not self.screen.is_terminal:
+                self.screen.print(f"[bold]{name:<6}[/] {text}")
+        if self.screen.is_terminal:
+            self.screen.print(facts)
+        if self.session.hardware.compile:
+            self._say_now("compiling, which takes about 20 seconds the first time")
+        elif (why := self.session.hardware.reasons["compile"]) != "as was asked":
+            self.screen.print(f"torch.compile is off: {why}", style="yellow", markup=False)
         if self.live:
             self.live.start()
-            self.live.update(Text("compiling: the first time takes about 20 seconds", style="dim"))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -62,32 +57,45 @@ class Progress:
         """Tell what happened."""
         getattr(self, f"_{event.kind}")(event)
 
+    def _say_now(self, text: str) -> None:
+        """Where the line lives, what it waits for; elsewhere a line of its own."""
+        if self.live:
+            self.live.update(Text(text, style="dim"))
+        else:
+            self.screen.print(text, style="dim")
+
     def _ready(self, event: Event) -> None:
-        if event.text and not self.live:
-            self.screen.print(event.text, style="dim")
+        if event.text:
+            self._say_now(event.text)
 
     def _step(self, event: Event) -> None:
-        if self.live:
+        if self.session.stop:
+            self._say_now("stopping: the last evaluation and checkpoint; Ctrl-C again leaves them out")
+        elif self.live:
             self.live.update(self._line(event))
         elif time.monotonic() >= self.next_plain:
             self.next_plain = time.monotonic() + PLAIN_EVERY_SECONDS
             self.screen.print(
-                f"step {event.step:>6}  {event.progress:4.0%}  loss {event.loss:.4f}  "
+                f"{self._at()}  step {event.step:<6}   training {event.loss:.4f}  {event.progress:4.0%}  "
                 f"{count(event.tokens_per_second)} tokens/s"
             )
 
     def _line(self, event: Event) -> Table:
-        row = Table.grid(padding=(0, 2))
-        left = self._seconds_left(event.progress)
-        validation = f"validation {self.validation:.4f}" if self.validation is not None else ""
-        row.add_row(
-            ProgressBar(total=1.0, completed=event.progress, width=24),
-            f"{duration(left)} left",
+        """A bar, and as much beside it as the terminal has room for, the most wanted first."""
+        said = [
+            f"{duration(self._seconds_left(event.progress))} left",
+            f"training {event.loss:.3f}",
+            "" if self.validation is None else f"validation {self.validation:.3f}",
             f"step {event.step:,}",
-            f"loss {event.loss:.4f}",
-            validation,
             f"{count(event.tokens_per_second)} tokens/s",
-        )
+        ]
+        row, room = Table.grid(padding=(0, 2)), self.screen.width - BAR_WIDTH - 2
+        fitting = []
+        for text in filter(None, said):
+            if cell_len(text) + 2 <= room:
+                fitting.append(text)
+                room -= cell_len(text) + 2
+        row.add_row(ProgressBar(total=1.0, completed=event.progress, width=BAR_WIDTH), *fitting)
         return row
 
     def _seconds_left(self, progress: float) -> float:
@@ -96,16 +104,22 @@ class Progress:
             return max(0.0, self.session.started + 60 * run.minutes - now)
         return self.session.training_seconds * (1 - progress) / max(progress, 1e-6)
 
+    def _at(self) -> str:
+        return f"{duration(time.monotonic() - self.session.started):>11}"
+
     def _evaluated(self, event: Event) -> None:
         assert event.evaluation is not None
         self.validation = event.evaluation.loss
-        at = duration(time.monotonic() - self.session.started)
         trained = "" if event.loss != event.loss else f"  training {event.loss:.4f}"
-        self.screen.print(f"[bold]{at:>10}[/]  step {event.step:<6} validation {event.evaluation.loss:.4f}{trained}")
+        self.screen.print(
+            f"[bold]{self._at()}[/]  step {event.step:<6} validation {event.evaluation.loss:.4f}{trained}"
+        )
 
     def _sampled(self, event: Event) -> None:
         if event.progress < 1:
-            self.screen.print(Text(" ".join(event.text.split())[:100], style="dim italic"))
+            line = Text(" ".join(event.text.split()), style="dim italic")
+            line.truncate(min(self.screen.width, 100) - 1, overflow="ellipsis")
+            self.screen.print(line)
 
     def _note(self, event: Event) -> None:
         self.screen.print(event.text, style="yellow", markup=False)
@@ -114,14 +128,37 @@ class Progress:
         self.summary = s = event.summary
         if self.live:
             self.live.stop()
+        folder = escape(s["folder"])
         how = "Stopped" if s["stopped"] == "interrupted" else "Done"
         self.screen.print(
-            f"\n[bold green]{how}[/] after {duration(s['seconds'])} and {s['steps']:,} steps of "
-            f"{count(s['tokens_per_second'])} tokens/s: validation loss [bold]{s['validation_loss']:.4f}[/] nats per token, "
-            f"{s['bits_per_byte']:.3f} bits per byte, over the whole split"
+            f"\n[bold green]{how}[/] after {duration(s['seconds'])}: {s['steps']:,} steps, "
+            f"{count(s['tokens_per_second'])} tokens/s"
         )
-        folder = escape(s["folder"])
-        self.screen.print(f"The run lies in [bold]{folder}[/]: open {folder}/report.html, or let it write:")
-        self.screen.print(f"  quoth sample {folder} --prompt ...")
+        self.screen.print(
+            f"[bold]{s['validation_loss']:.4f}[/] nats per token, {s['bits_per_byte']:.3f} bits per byte, "
+            f"over the whole validation split; best at step {s['best_step']:,}"
+        )
+        self.screen.print(f"The run is in [bold]{folder}[/]; its report.html shows it. Let it write:")
+        self.screen.print(f'  quoth sample {folder} --prompt "..."')
         if s["stopped"] == "interrupted":
-            self.screen.print(f"  quoth train --resume {folder}   to go on")
+            self.screen.print(f"To go on:\n  quoth train --resume {folder}")
+
+
+def introduction(s: Session) -> list[tuple[str, str]]:
+    """What is read, what learns, and how long on what."""
+    m, r, t = s.recipe.model, s.recipe.run, s.corpus.tokenizer
+    long = f"{r.minutes:g} minute{'s' * (r.minutes != 1)}" if r.minutes else f"{r.steps:,} steps"
+    where = {"cpu": f"the CPU, {s.hardware.threads} thread{'s' * (s.hardware.threads > 1)}", "mps": "the Apple GPU"}
+    text = (
+        f"{escape(s.corpus.name)}: {count(s.corpus.manifest['characters'])} characters; "
+        f"{count(len(s.corpus.train))} tokens to learn from, {count(len(s.corpus.validation))} to be judged by"
+    )
+    model = (
+        f"{m.family}: {count(s.model.parameters_count)} parameters, {m.layers} layer{'s' * (m.layers != 1)} of width "
+        f"{m.width}, context {m.context}, vocabulary {m.vocabulary:,} ({t.name})"
+    )
+    run = (
+        f"{long} on {where.get(s.hardware.device, 'the GPU')} in {s.hardware.dtype}, "
+        f"{r.batch * r.accumulate:,} windows of {m.context} tokens a step"
+    )
+    return [("text", text), ("model", model), ("run", run)]

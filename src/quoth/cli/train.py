@@ -62,10 +62,10 @@ def main(arguments: list[str], started: float) -> int:
 
 @contextmanager
 def interruptible(session: Session) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run after its step; a second one ends it at once."""
+    """Ctrl-C and SIGTERM end the run after its step; a second one, or one before there is a step, ends it at once."""
 
     def ask(number: int, frame: object) -> None:
-        if session.stop:
+        if session.stop or session.step == 0:
             raise KeyboardInterrupt
         session.stop = True
 

@@ -36,6 +36,8 @@ from quoth.train.schedule import Budget, Clock, Steps, trapezoid
 
 LOG_EVERY = 10
 EVALUATION_SHARE = 0.03
+# Seconds: more often than this nobody can read.
+SHORTEST_PAUSE = 2.0
 PATIENCE = 20
 
 
@@ -174,7 +176,7 @@ class Session:
 
     def _pause(self, cost: float) -> float:
         """Seconds until the next evaluation, so that they take EVALUATION_SHARE of the time; the first comes early."""
-        return cost / EVALUATION_SHARE
+        return max(cost / EVALUATION_SHARE, SHORTEST_PAUSE)
 
     def _due(self, step: int, next_evaluation: float) -> bool:
         every = self.recipe.run.evaluate_every
@@ -190,7 +192,6 @@ class Session:
                 self.model, self.corpus.validation, self.corpus.tokenizer, context=self.recipe.model.context
             )
         self._evaluated_at = self.step
-        self._evaluation_seconds = time.monotonic() - begin
         if not isfinite(result.loss):
             self._give_up(f"The validation loss is not finite after step {self.step}", metrics)
         self.evaluation = result
@@ -213,6 +214,7 @@ class Session:
             yield from self._sample(progress)
             self._save(best=is_best)
             yield from self._remark(result, metrics)
+        self._evaluation_seconds = time.monotonic() - begin
 
     _evaluated_at = -1
     _evaluation_seconds = 0.0
