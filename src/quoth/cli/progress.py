@@ -129,6 +129,7 @@ class Progress:
         if self.live:
             self.live.stop()
         folder = escape(s["folder"])
+        name = escape(s["run"]) if s["folder"] == f"runs/{s['run']}" else folder
         how = "Stopped" if s["stopped"] == "interrupted" else "Done"
         self.screen.print(
             f"\n[bold green]{how}[/] after {duration(s['seconds'])}: {s['steps']:,} steps, "
@@ -139,9 +140,9 @@ class Progress:
             f"over the whole validation split; best at step {s['best_step']:,}"
         )
         self.screen.print(f"The run is in [bold]{folder}[/]; its report.html shows it. Let it write:")
-        self.screen.print(f'  quoth sample {folder} --prompt "..."')
+        self.screen.print(f'  quoth sample {name} --prompt "..."')
         if s["stopped"] == "interrupted":
-            self.screen.print(f"To go on:\n  quoth train --resume {folder}")
+            self.screen.print(f"To go on:\n  quoth train --resume {name}")
 
 
 def introduction(s: Session) -> list[tuple[str, str]]:

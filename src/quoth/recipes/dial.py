@@ -20,9 +20,9 @@ from quoth.recipes.recipe import Setting, Settings
 from quoth.system.device import Hardware, fastest
 from quoth.text.corpus import Corpus
 
-# Shapes to choose from, (layers, width), each about 1.5 times the one before.
+# Shapes to choose from, (layers, width), each a third larger than the one before or more.
 SHAPES = (
-    (2, 64), (2, 128), (3, 128), (4, 128), (6, 128), (4, 192), (5, 192), (6, 192), (5, 256), (6, 256), (8, 256),
+    (2, 64), (2, 128), (3, 128), (4, 128), (3, 192), (4, 192), (5, 192), (4, 256), (5, 256), (6, 256), (8, 256),
     (7, 320), (8, 384), (10, 448), (12, 512), (12, 640), (12, 768), (16, 1024),
 )  # fmt: skip
 CONTEXTS = (32, 64, 128, 256, 512, 1024)
@@ -79,11 +79,11 @@ def _saturating(amount: float, limit: float) -> float:
     return limit * -expm1(-amount / limit)
 
 
-MATMUL_SHARE = 0.5
+MATMUL_SHARE = 0.4
 PASSES = 2.0
-LAYER_SECONDS = 0.0022
-A, ALPHA = 20.1, 0.35
-B, BETA = 1314.0, 0.6
+LAYER_SECONDS = 0.003
+A, ALPHA = 17.6, 0.35
+B, BETA = 2e5, 1.0
 PARAMETERS_PER_TOKEN = 20.0
 EPOCHS = 30.0
 TOKENS_A_STEP = 2048
@@ -127,7 +127,7 @@ def batch_windows(c: GPTConfig, seconds: float, machine: Machine) -> int:
     """Windows a step: tokens a step grow with the square root of how many steps there is time for."""
     token_seconds = step_seconds(c, 16, machine) / (16 * c.context)
     wanted = TOKENS_A_STEP * sqrt(seconds / token_seconds / 4.5e6)
-    return max(4, int(2 ** round(log2(wanted / c.context))))
+    return max(TOKENS_A_STEP // c.context, int(2 ** round(log2(wanted / c.context))))
 
 
 def dropout_for(parameters: float, tokens: float, unique: int) -> float:
