@@ -197,11 +197,12 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
         yield from (f"  {line}" for line in columns(rows, {2}))
         if len(f["unusual"]) > SHOWN:
             yield f"  and {len(f['unusual']) - SHOWN:,} more"
-    yield "\nThe first 90% are for training, and the rest is for validation:"
+    yield "\nThe split, 90% for training and the rest for validation:"
     yield from _split(f)
     yield "\nTokens:"
     yield from _tokens(f)
-    yield f"\nA sentence, and its ids: {f['sentence']!r}"
+    yield "\nA sentence, and its ids:"
+    yield wrapped(repr(f["sentence"]))
     for t in f["tokenizers"]:
         yield wrapped(f"{t['tokenizer']:<11} {' '.join(map(str, t['sentence']))}", hang=14)
     yield f"\nThe first {len(f['first']):,} characters:\n"

@@ -11,7 +11,7 @@ from io import TextIOWrapper
 from quoth.system.errors import InputError, suggestion
 
 COMMANDS = {
-    "train": "train a GPT on a text; Shakespeare and three minutes when nothing is said",
+    "train": "train a GPT on a text; three minutes on Shakespeare by default",
     "sample": "let a run write",
     "eval": "the exact loss over the whole validation split, or over a file",
     "data": "explore a text: size, alphabet, split, tokens, first lines",
@@ -28,7 +28,7 @@ usage: quoth COMMAND [OPTIONS]
 {chr(10).join(f"  {name:<12}{what}" for name, what in COMMANDS.items())}
 
   quoth train                          three minutes on Tiny Shakespeare
-  quoth train mybook.txt --minutes 10  on a text of yours; the time decides the rest
+  quoth train mybook.txt --minutes 10  on your text; the time decides the rest
   quoth sample latest --prompt "Once"  let the newest run write
 
 `quoth COMMAND --help` lists a command's options. Every command takes --json.

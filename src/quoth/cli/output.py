@@ -9,7 +9,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -18,8 +18,9 @@ from rich.console import Console
 def console(as_json: bool) -> Console:
     """Where words for a person go: stdout, or stderr when stdout is for JSON."""
     stream = sys.stderr if as_json else sys.stdout
-    # A terminal would break lines within words; a file has no width.
-    return Console(stderr=as_json, highlight=False, soft_wrap=not stream.isatty())
+    # Without colours rich would still write bold. A terminal would break lines within words; a file has no width.
+    colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+    return Console(stderr=as_json, highlight=False, color_system=colours, soft_wrap=not stream.isatty())
 
 
 def width() -> int | None:

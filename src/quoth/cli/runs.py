@@ -112,5 +112,5 @@ def _row(run: dict[str, Any], tokenizers: bool, narrow: bool) -> dict[str, str]:
         # Last, since its length is anyone's guess.
         "": f"{run['run']}{unfinished}",
     }
-    left_out = {"steps", "parameters", "loss"} if narrow else set()
+    left_out = {"loss", "tokenizer", "steps", "parameters"} if narrow else set()
     return {head: cell for head, cell in row.items() if head not in left_out and (tokenizers or head != "tokenizer")}

@@ -48,14 +48,14 @@ def step_seconds(c: GPTConfig, batch: int, machine: Machine) -> float:
     """How long a step of `batch` windows takes.
 
     Matrix products at the share of the probe's rate that a model's smaller ones reach; elementwise passes over what
-    each layer holds; Muon's products; and a little for each layer's kernels, however small.
+    each layer holds; Muon's products; and a little for each layer and each step, however small.
     """
     tokens, matrices = batch * c.context, matrix_parameters(c)
     products = 6 * matrices * tokens / (MATMUL_SHARE * machine.flops)
     held = c.layers * (16 * c.width + 3 * c.hidden + 3 * c.heads * c.context) + 4 * c.vocabulary
     passes = PASSES * tokens * held / machine.elements
     muon = 15 * 2 * matrices * c.width / (MATMUL_SHARE * machine.flops) + 12 * matrices / machine.elements
-    return products + passes + muon + LAYER_SECONDS * c.layers
+    return products + passes + muon + LAYER_SECONDS * c.layers + STEP_SECONDS
 
 
 def matrix_parameters(c: GPTConfig) -> int:
@@ -79,9 +79,10 @@ def _saturating(amount: float, limit: float) -> float:
     return limit * -expm1(-amount / limit)
 
 
-MATMUL_SHARE = 0.4
+MATMUL_SHARE = 0.45
 PASSES = 2.0
 LAYER_SECONDS = 0.003
+STEP_SECONDS = 0.012
 A, ALPHA = 17.6, 0.35
 B, BETA = 2e5, 1.0
 PARAMETERS_PER_TOKEN = 20.0

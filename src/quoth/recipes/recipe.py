@@ -7,6 +7,7 @@ import tomllib
 import types
 import typing
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -191,9 +192,14 @@ def read_recipe(run: Path) -> Recipe:
         InputError: it is missing or damaged.
     """
     values = _read(run / "config.toml")
-    vocabulary = values.pop("vocabulary", None)
-    if not isinstance(vocabulary, int):
-        raise InputError(f"{run / 'config.toml'} is broken: it says nothing of the vocabulary.")
+    # What is saved is complete, so nothing may be filled in by a default.
+    if missing := [name for name in HOME if name not in values]:
+        raise InputError(f"{run / 'config.toml'} is broken: it says nothing of {missing[0]}.")
+    if unknown := [name for name in values if name not in HOME]:
+        raise InputError(f"{run / 'config.toml'} is not of this version of quoth: there is no setting {unknown[0]!r}.")
+    vocabulary = values.pop("vocabulary")
+    if type(vocabulary) is not int:
+        raise InputError(f"{run / 'config.toml'} is broken: its vocabulary is {vocabulary!r}.")
     return make({key: Setting(_checked(key, value), "config.toml") for key, value in values.items()}, vocabulary)
 
 
@@ -229,13 +235,19 @@ def _checked(key: str, value: Any) -> Any:
         if value not in allowed:
             raise InputError(f"{key} must be one of {', '.join(map(str, allowed))}, not {value!r}.")
         return value
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not isfinite(value):
+            raise InputError(f"{key} must be a finite number, not {value}.")
         return float(value)
     if kind in (int, float, bool, str) and type(value) is not kind:
         raise InputError(f"{key} must be {_NAMES[kind]}, not {value!r}.")
+    if key in _COUNTS and value < 1:
+        raise InputError(f"{key} must be at least 1, not {value}.")
     return value
 
 
+# The dial divides by them before a config can refuse them.
+_COUNTS = {"context", "width", "heads", "kv_heads", "head_size", "hidden", "batch", "accumulate"}
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 

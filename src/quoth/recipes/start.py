@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ from quoth.recipes.recipe import Recipe, Settings, make, origins, read_recipe, s
 from quoth.recipes.session import Session
 from quoth.system.device import Hardware, choose
 from quoth.system.errors import InputError
-from quoth.system.files import read_json, write_atomic
-from quoth.text.corpus import Corpus, corpus
+from quoth.system.files import read_json, sha256_of, write_atomic
+from quoth.text.corpus import Corpus, corpus, find
 from quoth.text.tokenizer import Tokenizer
 from quoth.train.run import find_run, new_run
+
+# In fewer minutes than this, compiling with a cold cache takes longer than it saves.
+WORTH_COMPILING = 0.75
 
 
 def start(
@@ -56,7 +60,12 @@ def hardware_for(known: Settings) -> Hardware:
     """The machine, with what is known of how to use it."""
     get = {name: known[name].value for name in ("device", "dtype", "threads") if name in known}
     compiled = {"on": True, "off": False}.get(known["compile"].value) if "compile" in known else None
-    return choose(**get, compile=compiled)
+    hardware = choose(**get, compile=compiled)
+    minutes = known["minutes"].value if "minutes" in known else 0.0
+    if compiled is None and hardware.compile and 0 < minutes < WORTH_COMPILING:
+        why = f"it would take longer than it saves in {minutes:g} min"
+        return replace(hardware, compile=False, reasons=hardware.reasons | {"compile": why})
+    return hardware
 
 
 def open_corpus(known: Settings) -> Corpus:
@@ -71,16 +80,15 @@ def open_again(run: Path, recipe: Recipe, tokenizer: str | Tokenizer | None = No
     Raises:
         InputError: it cannot be read, or is not what the run began with.
     """
-    c = recipe.data
-    data = corpus(c.data, tokenizer or c.tokenizer, separator=c.separator or None, errors=c.errors)
-    path = run / "environment.json"
+    c, path = recipe.data, run / "environment.json"
     began_with = read_json(path).get("sources") if path.exists() else None
-    if began_with not in (None, data.manifest["sources"]):
+    _, files = find(c.data)
+    if began_with is not None and list(began_with.values()) != [sha256_of(file) for file in files]:
         raise InputError(
             f"{c.data} has changed since {run} was trained on it, so what was for training and what for validation is "
             "no longer known; train a new run on it."
         )
-    return data
+    return corpus(c.data, tokenizer or c.tokenizer, separator=c.separator or None, errors=c.errors)
 
 
 def _again(resume: str, given: list[str], started: float) -> Session:

@@ -1,0 +1,168 @@
+"""What a step is thought to hold, against what steps were seen to hold; and what is said where that is too much."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from quoth.model.config import GPTConfig, family
+from quoth.model.gpt import GPT
+from quoth.recipes import memory
+from quoth.recipes.recipe import make, settings
+from quoth.system.device import Hardware
+from quoth.system.errors import InputError
+
+MEASURE = """
+import sys, torch
+from quoth.model.config import family
+from quoth.model.gpt import GPT
+from quoth.text.batches import Batch
+from quoth.train.loop import train_step
+from quoth.train.objectives import next_token
+from quoth.train.optimizers import make_optimizer
+from quoth.system.device import keep_freed_memory
+from quoth.system.world import World
+
+def peak(name):
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name))
+
+def steps(batch, **shape):
+    model = GPT(family("modern", **shape))
+    optimizer = make_optimizer(model)
+    x = torch.randint(shape["vocabulary"], (batch, shape["context"]))
+    for _ in range(2):
+        train_step(model, optimizer, [Batch(x, x)], next_token, World())
+
+torch.set_num_threads(1)
+keep_freed_memory()
+steps(1, vocabulary=11, context=8, layers=1, width=32)
+before = peak("VmRSS")
+steps({batch}, vocabulary={vocabulary}, context={context}, layers={layers}, width={width})
+print(peak("VmHWM") - before)
+"""
+SHAPES = [
+    dict(batch=48, vocabulary=65, context=64, layers=4, width=128),
+    dict(batch=8, vocabulary=65, context=256, layers=3, width=128),
+    dict(batch=24, vocabulary=6000, context=64, layers=1, width=64),
+]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells how much a process held")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_it_is_near_what_was_measured(shape: dict[str, int]) -> None:
+    code = MEASURE
+    for name, value in shape.items():
+        code = code.replace(f"{{{name}}}", str(value))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    batch, context = shape["batch"], shape["context"]
+    config = family("modern", **{name: value for name, value in shape.items() if name != "batch"})
+    assert memory.step_bytes(config, batch, context, 4, True) == pytest.approx(int(done.stdout), rel=0.3)
+
+
+CONFIGS = [
+    family("modern", vocabulary=65, width=64, layers=2, context=128),
+    family("gpt2", vocabulary=50257, width=64, heads=2, layers=2, context=128),
+    family("lecture", vocabulary=65, width=60, heads=3, layers=2, context=128),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.family)
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("dtype_bytes", [2, 4])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_largest_batch_fits_and_one_more_does_not(
+    config: GPTConfig, optimizer: str, dtype_bytes: int, compiled: bool
+) -> None:
+    for available in (0, 10**7, 10**8, 10**9 + 7):
+        batch = memory.largest_batch(config, 128, dtype_bytes, True, available, optimizer=optimizer, compiled=compiled)
+        need = [
+            memory.step_bytes(config, b, 128, dtype_bytes, True, optimizer=optimizer, compiled=compiled)
+            for b in (batch, batch + 1)
+        ]
+        assert need[1] > available
+        assert batch == 0 or need[0] <= available
+
+
+def test_what_takes_more() -> None:
+    config = CONFIGS[0]
+    base = memory.step_bytes(config, 64, 128, 4, True)
+    assert memory.step_bytes(config, 64, 128, 4, False) < base
+    assert memory.step_bytes(config, 64, 128, 2, True) < base
+    assert memory.step_bytes(config, 64, 128, 4, True, compiled=True) < base
+    assert memory.step_bytes(config.replace(layers=3), 64, 128, 4, True) > base
+    assert memory.step_bytes(config, 64, 128, 4, True) - memory.step_bytes(config, 63, 128, 4, True) > 0
+
+
+def test_parameters() -> None:
+    for config in CONFIGS:
+        assert memory.parameters(config) == GPT(config).parameters_count
+
+
+CPU = Hardware("cpu", "float32", 1, False, 1e9, {})
+
+
+def test_a_step_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = make(settings("laptop", None, {"width": 64, "layers": 2, "batch": 64, "accumulate": 2}), 65)
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 100_000_000)
+    with pytest.raises(
+        InputError, match=r"batch 64 needs about \d.* but 100 MB are free: --batch \d+ would fit"
+    ) as said:
+        memory.check_memory(recipe, CPU)
+    batch = int(str(said.value).partition("free: --batch ")[2].partition(" ")[0])
+    assert f"--accumulate {-(-128 // batch)}" in str(said.value)
+    smaller = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, batch=batch))
+    memory.check_memory(smaller, CPU)
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 1_000_000)
+    with pytest.raises(InputError, match="not even a batch of 1 fits"):
+        memory.check_memory(smaller, CPU)
+    monkeypatch.setattr(memory, "available_bytes", lambda device: None)
+    memory.check_memory(recipe, CPU)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 64 bytes."),
+        MemoryError(),
+    ],
+)
+def test_running_out_is_a_sentence(error: Exception) -> None:
+    recipe = make(settings("laptop", None, {"batch": 64}), 65)
+    message = r"Memory ran out with batch 64 .* --batch 32 with --accumulate 2"
+    with pytest.raises(InputError, match=message), memory.memory_refusals(recipe):
+        raise error
+
+
+def test_other_errors_stay_as_they_are() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), memory.memory_refusals(make(settings("laptop"), 65)):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+
+def test_a_real_allocation_that_fails() -> None:
+    with pytest.raises(InputError, match="Memory ran out"), memory.memory_refusals(make(settings("laptop"), 65)):
+        torch.empty(2**55)
+
+
+def test_a_containers_limit(tmp_path: Path) -> None:
+    assert memory.left_in_container(tmp_path) is None
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("300\n")
+    (tmp_path / "memory.stat").write_text("anon 200\ninactive_file 70\n")
+    assert memory.left_in_container(tmp_path) is None
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert memory.left_in_container(tmp_path) == 770
+    old = tmp_path / "old"
+    (old / "memory").mkdir(parents=True)
+    (old / "memory/memory.limit_in_bytes").write_text("1000")
+    (old / "memory/memory.usage_in_bytes").write_text("300")
+    (old / "memory/memory.stat").write_text("cache 5\n")
+    assert memory.left_in_container(old) == 700
+    (old / "memory/memory.limit_in_bytes").write_text(str(2**63 - 4096))
+    assert memory.left_in_container(old) is None

@@ -1,0 +1,244 @@
+"""A tiny run from beginning to end: what it tells, what it leaves, and how it goes on."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from quoth.recipes import session as session_module
+from quoth.recipes.recipe import read_recipe
+from quoth.recipes.session import Event, Session
+from quoth.recipes.start import start
+from quoth.system.errors import InputError
+from quoth.train.checkpoint import kept, load
+from quoth.train.run import read_metrics
+
+FLAGS: dict[str, Any] = dict(
+    layers=1, width=32, context=32, batch=4, sample_tokens=12, compile="off", threads=1, dtype="float32", device="cpu"
+)
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of its own with a text of few words."""
+    monkeypatch.chdir(tmp_path)
+    words = random.Random(0).choices(["king", "queen", "sea", "love", "night", "day", "hath", "speak"], k=4000)
+    (tmp_path / "text.txt").write_text(" ".join(words))
+    threads = torch.get_num_threads()
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+def begin(out: str | None = "run", **changes: Any) -> Session:
+    return start("laptop", None, {"data": "text.txt", **FLAGS, **changes}, out, None, time.monotonic())
+
+
+def resume(run: str = "run", **flags: Any) -> Session:
+    return start("laptop", None, flags, None, run, time.monotonic())
+
+
+def kinds(events: list[Event]) -> list[str]:
+    return [event.kind for event in events if event.kind != "step"]
+
+
+def test_what_it_tells() -> None:
+    events = list(begin(steps=20, evaluate_every=10).events())
+    assert kinds(events) == ["ready", "evaluated", "evaluated", "sampled", "evaluated", "sampled", "finished"]
+    steps = [event for event in events if event.kind == "step"]
+    assert [event.step for event in steps] == list(range(1, 21))
+    assert all(event.tokens_per_second > 0 for event in steps)
+    assert [event.progress for event in steps] == pytest.approx([n / 20 for n in range(20)])
+    judged = [event.evaluation.loss for event in events if event.evaluation]
+    assert judged == sorted(judged, reverse=True)
+    assert events[-1].summary["validation_loss"] == judged[-1]
+    samples = [event.text for event in events if event.kind == "sampled"]
+    assert [len(text) for text in samples] == [12, 12]
+
+
+def test_what_it_leaves(place: Path) -> None:
+    session = begin(steps=20, evaluate_every=10)
+    (*_, finished) = session.events()
+    run = place / "run"
+    names = {"config.toml", "metrics.jsonl", "samples", "checkpoints", "environment.json", "summary.json"}
+    assert names <= {path.name for path in run.iterdir()}
+    assert sorted(path.name for path in (run / "samples").iterdir()) == ["step-000010.txt", "step-000020.txt"]
+    assert json.loads((run / "summary.json").read_text()) == finished.summary
+    assert read_recipe(run) == session.recipe
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["device"] == "cpu"
+    assert list(environment["sources"]) == ["text.txt"]
+    lines = list(read_metrics(run))
+    assert [line["step"] for line in lines if "validation_loss" in line] == [0, 10, 20]
+    assert [line["step"] for line in lines if "loss" in line] == [10, 20]
+    assert lines[-1]["tokens"] == 20 * 4 * 32
+    assert kept(run, "best") == kept(run, "last") == run / "checkpoints" / "step-000020"
+    assert load(kept(run)).state["step"] == 20
+
+
+def test_time_decides_when_it_ends() -> None:
+    began = time.monotonic()
+    (*_, finished) = begin(minutes=0.06).events()
+    assert finished.summary["steps"] > 3
+    assert time.monotonic() - began < 20
+
+
+def test_it_goes_on_where_it_stood() -> None:
+    session = begin(steps=30, evaluate_every=10)
+    for event in session.events():
+        session.stop = event.step == 15
+    assert event.summary["stopped"] == "interrupted"
+    assert event.summary["steps"] == 15
+    again = resume()
+    events = list(again.events())
+    assert [event.step for event in events if event.kind == "step"] == list(range(16, 31))
+    assert events[-1].summary["stopped"] == "finished"
+    assert events[-1].summary["training_seconds"] > event.summary["training_seconds"]
+
+
+def test_it_goes_on_bit_for_bit(place: Path) -> None:
+    # Without dropout nothing is random but the batches, which the step decides.
+    changes = {"steps": 20, "evaluate_every": 10, "dropout": 0.0}
+    list(begin("through", **changes).events())
+    session = begin(**changes)
+    for event in session.events():
+        session.stop = event.step == 7
+    list(resume().events())
+    straight, resumed = (load(kept(place / name, "last")).model.state_dict() for name in ("through", "run"))
+    for name, tensor in straight.items():
+        assert torch.equal(tensor, resumed[name]), name
+
+
+def test_a_finished_run_has_nothing_to_go_on_with(place: Path) -> None:
+    (*_, finished) = begin(steps=10).events()
+    events = list(resume().events())
+    assert not [event for event in events if event.kind == "step"]
+    for key in ("steps", "validation_loss", "best_step"):
+        assert events[-1].summary[key] == finished.summary[key]
+
+
+def test_a_run_goes_on_as_it_began(place: Path) -> None:
+    list(begin(steps=10).events())
+    with pytest.raises(InputError, match="leave out --learning-rate, --out"):
+        start("laptop", None, {"learning_rate": 0.1}, "elsewhere", "run", time.monotonic())
+    with (place / "text.txt").open("a") as file:
+        file.write(" sea")
+    with pytest.raises(InputError, match=r"text\.txt has changed since run was trained on it"):
+        resume()
+
+
+def test_overfitting_is_said_once_and_the_best_is_kept(place: Path) -> None:
+    (place / "text.txt").write_text((place / "text.txt").read_text()[:1000])
+    events = list(begin(steps=200, evaluate_every=20, learning_rate=0.05, width=64).events())
+    notes = [event.text for event in events if event.kind == "note" and "Overfitting" in event.text]
+    assert len(notes) == 1
+    summary = events[-1].summary
+    assert 0 < summary["best_step"] < 200
+    assert summary["validation_loss"] < summary["last_validation_loss"]
+    assert load(kept(place / "run", "best")).state["step"] == summary["best_step"]
+    assert load(kept(place / "run", "last")).state["step"] == 200
+    assert sorted(path.name for path in (place / "run/checkpoints").glob("step-*")) == [
+        f"step-{summary['best_step']:06d}",
+        "step-000200",
+    ]
+    assert any("Overfitting" in line.get("note", "") for line in read_metrics(place / "run"))
+
+
+def test_no_samples_where_none_are_wanted(place: Path) -> None:
+    assert "sampled" not in kinds(list(begin(steps=5, sample_tokens=0).events()))
+    assert not list((place / "run/samples").iterdir())
+
+
+@pytest.mark.parametrize("steps", [5, 60])
+def test_a_loss_that_is_not_finite(steps: int, place: Path) -> None:
+    events = []
+    with pytest.raises(InputError, match=r"not finite.*a lower --learning-rate than 1e\+30.*Nothing was saved yet"):
+        events.extend(begin(steps=steps, learning_rate=1e30, embedding_learning_rate=1e30).events())
+    assert any("not finite" in line.get("note", "") for line in read_metrics(place / "run"))
+
+
+def test_steps_that_are_not_finite_are_skipped_and_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = session_module.next_token
+    calls = 0
+
+    def sometimes(model: Any, batch: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return objective(model, batch) * (float("nan") if 5 <= calls <= 8 else 1.0)
+
+    monkeypatch.setattr(session_module, "next_token", sometimes)
+    events = list(begin(steps=20).events())
+    notes = [event.text for event in events if event.kind == "note"]
+    assert notes == ["The loss is not finite at step 5 (batch 4); such steps are skipped."]
+    assert events[-1].summary["steps"] == 20
+
+
+def test_a_last_good_checkpoint_is_kept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = session_module.next_token
+    session = begin(steps=200, evaluate_every=10)
+    monkeypatch.setattr(
+        session_module,
+        "next_token",
+        lambda model, batch: objective(model, batch) * (float("nan") if session.step > 15 else 1.0),
+    )
+    with pytest.raises(InputError, match=r"was not finite for 20 steps, since step 17.*last good checkpoint is kept"):
+        list(session.events())
+    assert load(kept(place / "run", "last")).state["step"] == 10
+
+
+def test_a_full_disk_under_the_metrics(place: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    session = begin(steps=5)
+    (place / "run/metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(InputError, match=r"No space is left to write run/metrics\.jsonl"):
+        list(session.events())
+
+
+def test_a_full_disk_under_a_checkpoint(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = begin(steps=20, evaluate_every=10)
+
+    def full(descriptor: int) -> None:
+        if session.step == 20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="No space is left"):
+        list(session.events())
+    monkeypatch.undo()
+    monkeypatch.chdir(place)
+    assert load(kept(place / "run", "last")).state["step"] == 10
+
+
+def test_memory_that_runs_out_while_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hungry(*arguments: object, **rest: object) -> object:
+        return torch.empty(2**55)
+
+    session = begin(steps=5)
+    monkeypatch.setattr(session_module, "fit", hungry)
+    with pytest.raises(InputError, match="Memory ran out with batch 4"):
+        list(session.events())
+
+
+def test_nothing_is_made_for_what_cannot_be_run(place: Path) -> None:
+    before = sorted(place.iterdir())
+    for change in ({"batch": 10**9}, {"context": 100_000}, {"heads": 3}):
+        with pytest.raises(InputError):
+            begin(None, steps=5, **change)
+    assert sorted(place.iterdir()) == before
+
+
+def test_evaluations_take_their_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "SHORTEST_PAUSE", 0.0)
+    monkeypatch.setattr(Session, "_sample", lambda self, progress: (time.sleep(0.1), iter(()))[1])
+    events = list(begin(steps=300).events())
+    # At 3% a sample of a tenth of a second is worth more than the whole run.
+    assert kinds(events).count("evaluated") <= 3
