@@ -1,10 +1,10 @@
 # `make demo` trains and samples, `make test` checks everything; both install into .venv first if that is not done.
 PYTHON ?= python3
-# Options for pip, such as: make setup PIP_OPTIONS="--index-url https://download.pytorch.org/whl/cpu"
+# Options for installing torch, such as: make setup TORCH_OPTIONS="--index-url https://download.pytorch.org/whl/cpu"
 TORCH_OPTIONS ?=
 BIN := .venv/bin
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint clean
 setup: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -23,7 +23,7 @@ demo: setup
 	$(BIN)/quoth sample latest --prompt "ROMEO:" --count 2 --tokens 400
 
 test: .venv/installed-dev lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ from quoth.cli.dispatch import dispatch
 
 
 def main() -> None:
+    """Run the command that the arguments name, and exit with its code."""
     sys.exit(dispatch(sys.argv[1:]))
 
 

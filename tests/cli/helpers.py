@@ -13,7 +13,7 @@ from typing import IO
 
 WORDS = ["the", "king", "and", "queen", "of", "sea", "love", "night", "day", "hath", "speak", "thou", "art", "sweet"]
 SHAPE = ["--layers", "1", "--width", "32", "--context", "32", "--batch", "4"]
-MACHINE = ["--compile", "off", "--threads", "1", "--dtype", "float32"]
+MACHINE = ["--device", "cpu", "--compile", "off", "--threads", "1", "--dtype", "float32"]
 TINY = [*SHAPE, *MACHINE, "--steps", "6", "--sample-tokens", "20"]
 
 

@@ -11,9 +11,7 @@ from quoth.train.compile import compiled
 @pytest.mark.slow
 @pytest.mark.parametrize("whole", [0, 8])
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
-def test_a_compiled_view_computes_the_same_and_shares_its_parameters(
-    whole: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_computes_the_same_with_the_same_parameters(whole: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quoth.train.compile.WHOLE_LAYERS", whole)
     torch.manual_seed(0)
     model = GPT(family("modern", vocabulary=20, width=32, layers=2, heads=2, context=8, init="normal"))
