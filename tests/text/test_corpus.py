@@ -224,9 +224,9 @@ def test_with_a_separator_the_cut_is_between_two_documents(tmp_path_factory, tex
         patch.setattr(reading, "PIECE_BYTES", size)
         if cut is None:
             with pytest.raises(InputError, match="stands between no two documents"):
-                module._between_documents([file], separator, wanted, "strict")
+                module.between_documents([file], separator, wanted, "strict")
         else:
-            assert module._between_documents([file], separator, wanted, "strict") == cut
+            assert module.between_documents([file], separator, wanted, "strict") == cut
 
 
 @pytest.mark.parametrize("size", [7, 10**6])

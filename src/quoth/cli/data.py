@@ -114,10 +114,10 @@ def documents(files: list[Path], separator: str, cut: int, characters: int, erro
     Raises:
         InputError: the separator stands between no two documents.
     """
-    from quoth.text.corpus import _between_documents
+    from quoth.text.corpus import between_documents
     from quoth.text.reading import pieces
 
-    start = _between_documents(files, separator, cut, errors)
+    start = between_documents(files, separator, cut, errors)
     number, blank, tail = 0, True, ""
     for text in pieces(files, errors):
         *ended, last = (tail + text).split(separator)

@@ -333,7 +333,7 @@ def _precise(objective: Objective, hardware: Hardware, view: nn.Module | None = 
 
     def with_autocast(model: nn.Module, batch: Batch) -> Tensor:
         with hardware.autocast():
-            return objective(view or model, batch)
+            return objective(model if view is None else view, batch)
 
     return with_autocast
 

@@ -128,7 +128,7 @@ def _tokenize(
     seen = survey(files, errors)
     cut = max(int(TRAIN_SHARE * seen.characters), seen.characters - LARGEST_VALIDATION)
     if separator:
-        cut = _between_documents(files, separator, cut, errors)
+        cut = between_documents(files, separator, cut, errors)
 
     def texts() -> Iterator[str]:
         # By lines, since the trainer holds many pieces at once.
@@ -178,7 +178,7 @@ def _split(files: list[Path], errors: str, cut: int, only: str | None = None) ->
             yield "validation", text[here:]
 
 
-def _between_documents(files: list[Path], separator: str, wanted: int, errors: str) -> int:
+def between_documents(files: list[Path], separator: str, wanted: int, errors: str) -> int:
     """Where the first document at or after `wanted` characters starts, else the last document.
 
     Raises:

@@ -15,6 +15,9 @@ from quoth.text.batches import Batch
 from quoth.text.tokenizer import Tokenizer
 from quoth.train.objectives import next_token
 
+# Of float32, in half a gigabyte.
+LOGITS = 2**27
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -36,12 +39,13 @@ class Evaluation:
 
 
 def evaluate(
-    model: nn.Module, tokens: NDArray[np.integer], tokenizer: Tokenizer, *, context: int, batch: int = 32
+    model: nn.Module, tokens: NDArray[np.integer], tokenizer: Tokenizer, *, context: int, batch: int = 0
 ) -> Evaluation:
     """The loss of every token but the first, each predicted once.
 
     The split is cut into consecutive windows of `context`, the last one shorter; a token sees what stands before it
-    in its own window, as in training. This is what nanoGPT's sampled estimate estimates.
+    in its own window, as in training. This is what nanoGPT's sampled estimate estimates. A `batch` of 0 takes 32
+    windows at a time, or fewer where their logits would fill more than half a gigabyte.
 
     Raises:
         InputError: there are fewer than two tokens.
@@ -49,6 +53,7 @@ def evaluate(
     if len(tokens) < 2:
         raise InputError(f"A loss needs at least 2 tokens, but there are {len(tokens)}.")
     device = next(model.parameters()).device
+    batch = batch or max(1, min(32, LOGITS // (context * tokenizer.vocabulary)))
     full = (len(tokens) - 1) // context
     was_training = model.training
     model.eval()
