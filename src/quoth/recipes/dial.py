@@ -166,7 +166,7 @@ def complete(known: Settings, corpus: Corpus, hardware: Hardware) -> Settings:
     return {**{key: Setting(*pair) for key, pair in chosen.items()}, **known}
 
 
-# Peaks that held for every size tried, on the training split's last tenth.
+# Peaks from trials at 4 layers of 192 and 256, judged by the training split's last tenth; AdamW's are customary.
 RATES = {
     "muon": {"learning_rate": 0.02, "embedding_learning_rate": 0.05, "weight_decay": 0.3},
     "adamw": {"learning_rate": 2e-3, "embedding_learning_rate": 2e-3, "weight_decay": 0.1},
