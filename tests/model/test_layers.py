@@ -3,7 +3,18 @@ import torch
 import torch.nn.functional as F
 
 from quoth.model.config import family
-from quoth.model.layers import GELU, Dropout, LayerNorm, ReLU, RMSNorm, RotaryPositions, SwiGLU, rotate
+from quoth.model.layers import (
+    GELU,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    ReLU,
+    RMSNorm,
+    RotaryPositions,
+    SwiGLU,
+    project,
+    rotate,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -101,3 +112,24 @@ def test_the_channel_mask_is_shared_along_time_and_drawn_for_each_sequence():
     assert not torch.equal(y[0], y[1])
     y = dropout("element")(torch.ones(4, 8, 100))
     assert not torch.equal(y, y[:, :1].expand_as(y))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_one_product_of_stacked_weights_equals_several(bias):
+    linears = [torch.nn.Linear(6, size, bias=bias).double() for size in (4, 3, 3)]
+    x = torch.randn(2, 5, 6, dtype=torch.float64)
+    for stacked, linear in zip(project(x, *linears), linears, strict=True):
+        torch.testing.assert_close(stacked, linear(x), atol=1e-14, rtol=0)
+    for alone, linear in zip(project(x, *(linear.eval() for linear in linears)), linears, strict=True):
+        assert torch.equal(alone, linear(x))
+
+
+@pytest.mark.parametrize("vocabulary", [20, 400])
+def test_a_multiplied_table_equals_a_looked_up_one_and_so_does_its_gradient(vocabulary):
+    table = Embedding(vocabulary, 8).double()
+    ids = torch.randint(vocabulary, (4, 9))
+    upstream = torch.randn(4, 9, 8, dtype=torch.float64)
+    (multiplied,) = torch.autograd.grad((table(ids) * upstream).sum(), table.weight)
+    assert torch.equal(table(ids), table.weight[ids])
+    looked_up = torch.zeros(vocabulary, 8, dtype=torch.float64).index_add(0, ids.flatten(), upstream.flatten(0, 1))
+    torch.testing.assert_close(multiplied, looked_up, atol=1e-14, rtol=0)

@@ -1,3 +1,5 @@
+import copy
+import json
 import shutil
 import time
 from dataclasses import replace
@@ -5,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from quoth.model.gpt import GPT
 from quoth.recipes.recipe import make, settings
 from quoth.recipes.session import Session
 from quoth.system.device import Hardware
 from quoth.text.corpus import corpus
+from quoth.train.compile import FAST, TRUSTING
 
 HARDWARE = Hardware("cpu", "float32", 1, True, 1e12, {})
 
@@ -34,3 +38,34 @@ def test_a_session_trains_compiled_and_learns_what_it_learns_without(
         assert not [event.text for event in events if event.kind == "note"]
         losses.append(session.evaluation.loss)
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+@pytest.mark.parametrize("broken", [1, 2])
+def test_a_failed_compilation_is_tried_with_care_and_then_done_without_and_written_down(
+    broken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[dict[str, object]] = []
+
+    def fragile(model: GPT, options: dict[str, object]) -> GPT:
+        tried.append(options)
+        if len(tried) > broken:
+            return model
+        view = copy.copy(model)
+        view.forward = lambda ids: 1 / 0  # type: ignore[method-assign, assignment]
+        return view
+
+    monkeypatch.setattr("quoth.recipes.session.compiled", fragile)
+    text = tmp_path / "book.txt"
+    text.write_text("to be or not to be that is the question\n" * 60)
+    data = corpus(str(text), cache=tmp_path / "cache")
+    shape = {"layers": 1, "width": 16, "heads": 1, "context": 16, "batch": 4, "steps": 2, "sample_tokens": 0}
+    recipe = make(settings("laptop", flags=shape), data.tokenizer.vocabulary)
+    (tmp_path / "run" / "samples").mkdir(parents=True)
+    session = Session(recipe, data, HARDWARE, tmp_path / "run", time.monotonic())
+    notes = [event.text for event in session.events() if event.kind == "note"]
+    assert tried == [TRUSTING, FAST]
+    assert session.step == 2
+    expected = ["torch.compile failed, so training goes on without it: division by zero"] if broken == 2 else []
+    assert notes == expected
+    written = [json.loads(line).get("note") for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [note for note in written if note] == expected

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -67,3 +70,12 @@ def test_the_environment_names_versions():
     assert facts["torch"] == torch.__version__
     assert facts["quoth"]
     assert facts["cpu"]
+
+
+def test_numbers_too_small_for_the_usual_format_are_zero_on_every_thread():
+    script = (
+        "import torch; from quoth.system.device import choose; choose('cpu', 'float32', 2);"
+        "print(torch.full((10**6,), 1e-30).mul(1e-12).count_nonzero().item())"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert answer.stdout == "0\n"

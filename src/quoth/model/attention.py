@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quoth.model.config import GPTConfig
-from quoth.model.layers import NORMS, Dropout, rotate
+from quoth.model.layers import NORMS, Dropout, project, rotate
 
 
 class CacheSlice(Protocol):
@@ -76,7 +76,8 @@ class Attention(nn.Module):
         self, x_BTC: Tensor, angles: tuple[Tensor, Tensor] | None = None, cache: CacheSlice | None = None
     ) -> Tensor:
         q_BHTK, k_BHTK, v_BHTK = (
-            p(x_BTC).unflatten(-1, (-1, self.head_size)).transpose(1, 2) for p in (self.query, self.key, self.value)
+            y_BTC.reshape(*y_BTC.shape[:-1], -1, self.head_size).transpose(1, 2)
+            for y_BTC in project(x_BTC, self.query, self.key, self.value)
         )
         q_BHTK, k_BHTK = self.query_norm(q_BHTK), self.key_norm(k_BHTK)
         if angles is not None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from quoth.model.attention import Attention, CacheSlice
 from quoth.model.config import GPTConfig
-from quoth.model.layers import MLPS, NORMS, POSITIONS, Dropout
+from quoth.model.layers import MLPS, NORMS, POSITIONS, Dropout, Embedding
 
 
 class Block(nn.Module):
@@ -44,7 +44,7 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig, block: Callable[[GPTConfig], nn.Module] = Block) -> None:
         super().__init__()
         c = self.config = config
-        self.embed = nn.Embedding(c.vocabulary, c.width)
+        self.embed = Embedding(c.vocabulary, c.width)
         self.positions = POSITIONS[c.positions](c)
         self.dropout = Dropout(c)
         self.blocks = nn.ModuleList(block(c) for _ in range(c.layers))

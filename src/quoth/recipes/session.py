@@ -26,7 +26,7 @@ from quoth.text.batches import Batch, Windows
 from quoth.text.corpus import Corpus
 from quoth.text.sources import SOURCES
 from quoth.train.checkpoint import Keeper, kept, load, load_optimizer
-from quoth.train.compile import compiled
+from quoth.train.compile import FAST, TRUSTING, compiled
 from quoth.train.evaluate import Evaluation, evaluate
 from quoth.train.loop import Step, fit
 from quoth.train.objectives import Objective, next_token
@@ -106,7 +106,7 @@ class Session:
         facts = {**environment(), **asdict(self.hardware), "sources": self.corpus.manifest["sources"]}
         write_atomic(self.folder / "environment.json", json.dumps(facts, indent=2))
         with closing_quietly(metrics), memory_refusals(self.recipe):
-            objective = yield from self._ready()
+            objective = yield from self._ready(metrics)
             yield from self._evaluate(metrics, 0.0)
             cost = self._evaluation_seconds
             budget = self._budget(reserve=2 * cost + 2.0)
@@ -135,20 +135,25 @@ class Session:
             yield from self._evaluate(metrics, 1.0, final=True)
             yield Event("finished", self.step, 1.0, self.train_loss, summary=self._summarise())
 
-    def _ready(self) -> Generator[Event, None, Objective]:
+    def _ready(self, metrics: Metrics) -> Generator[Event, None, Objective]:
         """Compile by one forward and backward pass that changes nothing, so that the clock's schedule is not upset."""
         begin = time.monotonic()
         objective = _precise(next_token, self.hardware)
-        if self.hardware.compile:
-            fast = _precise(next_token, self.hardware, compiled(self.model))
+        for options in (TRUSTING, FAST) if self.hardware.compile else ():
+            fast = _precise(next_token, self.hardware, compiled(self.model, options))
             try:
                 _rehearse(self.model, fast, self.batches)
                 objective = fast
+                break
+            except torch.OutOfMemoryError:
+                raise
             except Exception as error:
-                if isinstance(error, (KeyboardInterrupt, torch.OutOfMemoryError)):
-                    raise
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                yield Event("note", text=f"torch.compile failed, so training goes on without it: {reason[:200]}")
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        else:
+            if self.hardware.compile:
+                yield from self._note(
+                    "compile", f"torch.compile failed, so training goes on without it: {reason}", metrics
+                )
         torch.manual_seed(self.recipe.run.seed + self.step)
         self.compile_seconds = time.monotonic() - begin
         yield Event("ready", text=f"{self.compile_seconds:.1f} s to compile" if self.hardware.compile else "")

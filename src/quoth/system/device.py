@@ -41,7 +41,7 @@ class Hardware:
 
 
 def choose(device: str = "auto", dtype: str = "auto", threads: int = 0, compile: bool | None = None) -> Hardware:  # noqa: A002
-    """Pick what is left open (auto, 0, None), and set torch's thread count.
+    """Pick what is left open (auto, 0, None); set how many threads torch uses, and that tiny numbers are zero to them.
 
     Takes under a second. Raises:
         InputError: a device or type that is not here.
@@ -51,6 +51,9 @@ def choose(device: str = "auto", dtype: str = "auto", threads: int = 0, compile:
     if dtype not in ("auto", *DTYPES):
         raise InputError(f"dtype must be auto, bfloat16 or float32, not {dtype!r}.")
     if device == "cpu":
+        # A number too small for the usual format costs a processor a hundred times what others do, and as a model grows
+        # sure of itself there are many. Threads inherit this setting, so it comes before the first of them.
+        torch.set_flush_denormal(True)
         threads = _threads(threads, reasons)
         torch.set_num_threads(threads)
     else:

@@ -115,7 +115,7 @@ class Muon(torch.optim.Optimizer):
                 continue
             state = self.state[params[0]]
             gradient = torch.stack([_tall(p.grad) for p in params])
-            momentum = state.get("momentum", torch.zeros_like(gradient))
+            momentum = state["momentum"] if state else torch.zeros_like(gradient)
             update, state["momentum"] = muon_update(gradient, momentum, group["momentum"], self.dtype)
             moves = [u if p.shape[0] >= p.shape[1] else u.mT for p, u in zip(params, update, strict=True)]
             torch._foreach_mul_(moves, [-group["lr"] * sqrt(max(1.0, p.shape[0] / p.shape[1])) for p in params])
