@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,7 @@ def test_the_laws_are_monotone() -> None:
     small, large = best(1).config, best(30).config
     assert step_seconds(small, 8, FAST) < step_seconds(small, 16, FAST) < step_seconds(small, 16, SLOW)
     assert step_seconds(small, 8, FAST) < step_seconds(large, 8, FAST)
+    assert step_seconds(small, 8, FAST) < step_seconds(small, 8, replace(FAST, compiled=False))
     assert batch_windows(small, 60, FAST) <= batch_windows(small, 6000, FAST)
 
 
