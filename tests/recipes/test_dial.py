@@ -44,6 +44,18 @@ def test_the_laws_are_monotone() -> None:
     assert batch_windows(small, 60, FAST) <= batch_windows(small, 6000, FAST)
 
 
+def test_a_shorter_run_takes_larger_steps() -> None:
+    rates = [dial.learning_rate_for(steps) for steps in (0, 100, 250, 1000, 2000, 10**6)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] == 0.064 and rates[-2:] == [0.016, 0.016]
+
+
+def test_shallow_models_count_for_less() -> None:
+    two, four, six = (best(3).config.replace(layers=n) for n in (2, 4, 6))
+    assert dial.effective_parameters(two) < dial.matrix_parameters(two)
+    assert all(dial.effective_parameters(c) == dial.matrix_parameters(c) for c in (four, six))
+
+
 @pytest.mark.parametrize("judged", [33, 100, 600, 10**6])
 def test_a_window_fits_the_validation_split(judged: int) -> None:
     assert context_for(600, judged) <= max(32, judged // 4)
