@@ -17,6 +17,17 @@ from quoth.train.compile import FAST, TRUSTING
 HARDWARE = Hardware("cpu", "float32", 1, True, 1e12, {})
 
 
+def small_session(folder: Path, hardware: Hardware) -> Session:
+    text = folder / "book.txt"
+    text.write_text("to be or not to be that is the question\n" * 60)
+    data = corpus(str(text), cache=folder / "cache")
+    shape = {"layers": 2, "width": 32, "heads": 2, "context": 16, "batch": 4, "steps": 5, "sample_tokens": 0}
+    recipe = make(settings("laptop", flags=shape), data.tokenizer.vocabulary)
+    run = folder / f"run-{hardware.compile}"
+    (run / "samples").mkdir(parents=True)
+    return Session(recipe, data, hardware, run, time.monotonic())
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("whole", [0, 8])
@@ -24,16 +35,9 @@ def test_a_session_trains_compiled_and_learns_what_it_learns_without(
     whole: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("quoth.train.compile.WHOLE_LAYERS", whole)
-    text = tmp_path / "book.txt"
-    text.write_text("to be or not to be that is the question\n" * 60)
-    data = corpus(str(text), cache=tmp_path / "cache")
-    shape = {"layers": 2, "width": 32, "heads": 2, "context": 16, "batch": 4, "steps": 5, "sample_tokens": 0}
-    recipe = make(settings("laptop", flags=shape), data.tokenizer.vocabulary)
     losses = []
     for compiled in (True, False):
-        folder = tmp_path / f"run-{compiled}"
-        (folder / "samples").mkdir(parents=True)
-        session = Session(recipe, data, replace(HARDWARE, compile=compiled), folder, time.monotonic())
+        session = small_session(tmp_path, replace(HARDWARE, compile=compiled))
         events = list(session.events())
         assert not [event.text for event in events if event.kind == "note"]
         losses.append(session.evaluation.loss)
@@ -55,17 +59,11 @@ def test_a_failed_compilation_is_tried_with_care_and_then_done_without_and_writt
         return view
 
     monkeypatch.setattr("quoth.recipes.session.compiled", fragile)
-    text = tmp_path / "book.txt"
-    text.write_text("to be or not to be that is the question\n" * 60)
-    data = corpus(str(text), cache=tmp_path / "cache")
-    shape = {"layers": 1, "width": 16, "heads": 1, "context": 16, "batch": 4, "steps": 2, "sample_tokens": 0}
-    recipe = make(settings("laptop", flags=shape), data.tokenizer.vocabulary)
-    (tmp_path / "run" / "samples").mkdir(parents=True)
-    session = Session(recipe, data, HARDWARE, tmp_path / "run", time.monotonic())
+    session = small_session(tmp_path, HARDWARE)
     notes = [event.text for event in session.events() if event.kind == "note"]
     assert tried == [TRUSTING, FAST]
-    assert session.step == 2
+    assert session.step == 5
     expected = ["torch.compile failed, so training goes on without it: division by zero"] if broken == 2 else []
     assert notes == expected
-    written = [json.loads(line).get("note") for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    written = [json.loads(line).get("note") for line in (session.folder / "metrics.jsonl").read_text().splitlines()]
     assert [note for note in written if note] == expected
