@@ -21,7 +21,7 @@ from quoth.system.errors import InputError
         ({"layers": -1}, "layers must be 0 or more, not -1."),
         ({"dropout": 1.0}, "dropout must lie in [0, 1), not 1.0."),
         ({"dropout": float("nan")}, "dropout must lie in [0, 1), not nan."),
-        ({"norm": "batchnorm"}, "norm must be one of layernorm, rmsnorm, not 'batchnorm'."),
+        ({"norm": "batchnorm"}, "norm must be one of layernorm, rmsnorm, none, not 'batchnorm'."),
         ({"positions": "alibi"}, "positions must be one of learned, rope, none, not 'alibi'."),
         ({"mlp": "silu"}, "mlp must be one of relu, gelu, swiglu, not 'silu'."),
         ({"init": "xavier"}, "init must be one of normal, zero, torch, not 'xavier'."),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from quoth.studio import report
+from quoth.studio import page, report
 from quoth.studio.report import write_report
 from quoth.system.errors import InputError
 
@@ -293,7 +293,7 @@ def test_long_runs_stay_small(run: Path) -> None:
     [(0.42, "0.4 s"), (59.7, "1 min"), (178, "2 min 58 s"), (3600, "1 h"), (3721, "1 h 2 min"), (90_061, "1 d 1 h")],
 )
 def test_durations_read_well(seconds: float, words: str) -> None:
-    assert report._duration(seconds) == words
+    assert page.duration(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_durations_read_well(seconds: float, words: str) -> None:
     [(950, "950"), (9999, "9,999"), (9999.7, "10K"), (1_792_320, "1.8M"), (999_960, "1M"), (124_439_808, "124M")],
 )
 def test_counts_read_well(number: float, words: str) -> None:
-    assert report._short(number) == words
+    assert page.short(number) == words
 
 
 def test_writes_whole_or_not_at_all(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

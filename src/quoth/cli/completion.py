@@ -68,6 +68,7 @@ def arguments_of(command: str) -> type:
 
 def places(kind: type) -> list[Place]:
     """All that a command's arguments let complete."""
+    from quoth.ladder.topics import RUNGS, TOPICS
     from quoth.model.config import FAMILIES
     from quoth.recipes.presets import PRESETS
 
@@ -75,6 +76,8 @@ def places(kind: type) -> list[Place]:
         "preset": tuple(PRESETS),
         "family": tuple(FAMILIES),
         "device": ("auto", "cpu", "cuda", "mps"),
+        "topic": tuple(TOPICS),
+        "rung": RUNGS,
         "tokenizer": ("characters", "bytes", "bpe:1024", "gpt2"),
     }
     about = dict(re.findall(r"^ {4,8}(\w+): (.+)$", kind.__doc__ or "", re.MULTILINE))

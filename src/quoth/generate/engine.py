@@ -18,14 +18,15 @@ from quoth.text.tokenizer import Tokenizer
 class Engine:
     """Generates from a model, several continuations of one prompt at a time.
 
-    The window slides: when the context is full, the older half is forgotten and the newer half is read again.
+    The window slides: when the context is full, the older half is forgotten and the newer half is read again. Without
+    a cache (`cached=False`, for blocks that keep none) each token reads the last `context` ones anew, which is slower.
 
     >>> engine = Engine(model, tokenizer)                                  # doctest: +SKIP
     >>> for text in engine.stream("ROMEO:", tokens=200, seed=1): print(text, end="")  # doctest: +SKIP
     """
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer) -> None:
-        self.model, self.tokenizer = model.eval(), tokenizer
+    def __init__(self, model: GPT, tokenizer: Tokenizer, *, cached: bool = True) -> None:
+        self.model, self.tokenizer, self.cached = model.eval(), tokenizer, cached
         self.device = model.embed.weight.device
 
     def prompt_ids(self, prompt: str) -> list[int]:
@@ -60,11 +61,13 @@ class Engine:
             seen = torch.cat((seen[:, -context:], fresh), dim=1)
 
     def _caches(self, count: int) -> list[LayerCache]:
+        if not self.cached:
+            return []
         return make_caches(count, self.model.config, self.model.embed.weight.dtype, self.device)
 
     @torch.inference_mode()
     def _logits(self, fresh_BT: Tensor, caches: list[LayerCache]) -> Tensor:
-        return self.model(fresh_BT, caches, caches[0].length if caches else 0)[:, -1]  # type: ignore[no-any-return]
+        return self.model(fresh_BT, caches or None, caches[0].length if caches else 0)[:, -1]  # type: ignore[no-any-return]
 
     def stream(
         self,

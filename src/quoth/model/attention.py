@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quoth.model.config import GPTConfig
-from quoth.model.layers import NORMS, Dropout, project, rotate
+from quoth.model.layers import NORMS, project, rotate
 
 
 class CacheSlice(Protocol):
@@ -32,22 +32,34 @@ def attend(
     >>> attend(torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 2, 4), torch.eye(2, 4)[None, None])[0, 0, 1, :2]
     tensor([0.5000, 0.5000])
     """
-    T, S, K = q_BHTK.shape[-2], k_BHSK.shape[-2], q_BHTK.shape[-1]
-    group = q_BHTK.shape[1] // k_BHSK.shape[1]
-    if group > 1:
-        k_BHSK, v_BHSK = (x.repeat_interleave(group, dim=1) for x in (k_BHSK, v_BHSK))
+    k_BHSK, v_BHSK = (_for_each(q_BHTK.shape[1], x_BHSK) for x_BHSK in (k_BHSK, v_BHSK))
     if fused:
+        T, S = q_BHTK.shape[-2], k_BHSK.shape[-2]
         mask = None if T == S or not causal else _visible(T, S, q_BHTK.device)
         return F.scaled_dot_product_attention(
             q_BHTK, k_BHSK, v_BHSK, attn_mask=mask, is_causal=causal and T == S, dropout_p=dropout
         )
-    score_BHTS = q_BHTK @ k_BHSK.mT * K**-0.5
+    weight_BHTS = attention_weights(q_BHTK, k_BHSK, causal=causal).type_as(v_BHSK)
+    if dropout:
+        weight_BHTS = F.dropout(weight_BHTS, dropout)
+    return weight_BHTS @ v_BHSK
+
+
+def attention_weights(q_BHTK: Tensor, k_BHSK: Tensor, *, causal: bool = True) -> Tensor:
+    """Whom each query listens to: softmax(q kᵀ / √K), (B, H, T, S), each row summing to 1."""
+    T, S, K = q_BHTK.shape[-2], k_BHSK.shape[-2], q_BHTK.shape[-1]
+    score_BHTS: Tensor = q_BHTK @ _for_each(q_BHTK.shape[1], k_BHSK).mT * K**-0.5
     if score_BHTS.dtype != torch.float64:
         score_BHTS = score_BHTS.float()
     if causal:
         score_BHTS = score_BHTS.masked_fill(~_visible(T, S, q_BHTK.device), -torch.inf)
-    weight_BHTS = score_BHTS.softmax(-1).type_as(v_BHSK)
-    return F.dropout(weight_BHTS, dropout) @ v_BHSK if dropout else weight_BHTS @ v_BHSK
+    return score_BHTS.softmax(-1)
+
+
+def _for_each(heads: int, x_BHSK: Tensor) -> Tensor:
+    """Keys or values for each query head, where groups of them share one."""
+    group = heads // x_BHSK.shape[1]
+    return x_BHSK if group == 1 else x_BHSK.repeat_interleave(group, dim=1)
 
 
 def _visible(T: int, S: int, device: torch.device) -> Tensor:
@@ -57,7 +69,10 @@ def _visible(T: int, S: int, device: torch.device) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, with grouped key/value heads, QK-norm and rotation where the config has them."""
+    """Multi-head attention, with grouped key/value heads, QK-norm and rotation where the config has them.
+
+    Of x to itself; or, given a `source` (B, S, C), of x to that, which is then seen as a whole: cross-attention.
+    """
 
     def __init__(self, c: GPTConfig, *, causal: bool = True) -> None:
         super().__init__()
@@ -65,39 +80,57 @@ class Attention(nn.Module):
         self.key = nn.Linear(c.width, c.kv_heads * c.head_size, bias=c.bias_qkv)
         self.value = nn.Linear(c.width, c.kv_heads * c.head_size, bias=c.bias_qkv)
         self.out = nn.Linear(c.heads * c.head_size, c.width, bias=c.bias)
-        self.query_norm = NORMS["rmsnorm"](c.head_size, c.norm_eps) if c.qk_norm else nn.Identity()
-        self.key_norm = NORMS["rmsnorm"](c.head_size, c.norm_eps) if c.qk_norm else nn.Identity()
+        self.query_norm: nn.Module = NORMS["rmsnorm"](c.head_size, c.norm_eps) if c.qk_norm else nn.Identity()
+        self.key_norm: nn.Module = NORMS["rmsnorm"](c.head_size, c.norm_eps) if c.qk_norm else nn.Identity()
         self.head_size, self.causal = c.head_size, causal
         # Weights of a shared mask would drop whole heads, so only the elementwise families drop weights, as GPT-2 does.
         self.dropout = c.dropout if c.dropout_shape == "element" else 0.0
         self.fused: bool | None = None
 
     def forward(
-        self, x_BTC: Tensor, angles: tuple[Tensor, Tensor] | None = None, cache: CacheSlice | None = None
+        self,
+        x_BTC: Tensor,
+        angles: tuple[Tensor, Tensor] | None = None,
+        cache: CacheSlice | None = None,
+        source_BSC: Tensor | None = None,
     ) -> Tensor:
-        q_BHTK, k_BHTK, v_BHTK = (
-            y_BTC.reshape(*y_BTC.shape[:-1], -1, self.head_size).transpose(1, 2)
-            for y_BTC in project(x_BTC, self.query, self.key, self.value)
-        )
-        q_BHTK, k_BHTK = self.query_norm(q_BHTK), self.key_norm(k_BHTK)
-        if angles is not None:
-            q_BHTK, k_BHTK = rotate(q_BHTK, angles), rotate(k_BHTK, angles)
+        q_BHTK, k_BHTK, v_BHTK = self.queries_keys_values(x_BTC, angles, source_BSC)
         if cache is not None:
             k_BHTK, v_BHTK = cache.extend(k_BHTK, v_BHTK)
         y_BHTK = attend(
             q_BHTK,
             k_BHTK,
             v_BHTK,
-            causal=self.causal,
+            causal=self.causal and source_BSC is None,
             dropout=self.dropout if self.training else 0.0,
             fused=prefer_fused(x_BTC, self.training) if self.fused is None else self.fused,
         )
         return self.out(y_BHTK.transpose(1, 2).flatten(-2))  # type: ignore[no-any-return]
 
+    def queries_keys_values(
+        self, x_BTC: Tensor, angles: tuple[Tensor, Tensor] | None = None, source_BSC: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Each (B, H, T, K), or with a source keys and values (B, H, S, K); normed and turned where that is done."""
+        if source_BSC is None:
+            projected = project(x_BTC, self.query, self.key, self.value)
+        else:
+            projected = (self.query(x_BTC), *project(source_BSC, self.key, self.value))
+        q_BHTK, k_BHTK, v_BHTK = (
+            y_BTC.reshape(*y_BTC.shape[:-1], -1, self.head_size).transpose(1, 2) for y_BTC in projected
+        )
+        q_BHTK, k_BHTK = self.query_norm(q_BHTK), self.key_norm(k_BHTK)
+        if angles is not None:
+            q_BHTK, k_BHTK = rotate(q_BHTK, angles), rotate(k_BHTK, angles)
+        return q_BHTK, k_BHTK, v_BHTK
+
+    def weights(
+        self, x_BTC: Tensor, angles: tuple[Tensor, Tensor] | None = None, source_BSC: Tensor | None = None
+    ) -> Tensor:
+        """Whom each token listens to, (B, H, T, S), for those who want to see it."""
+        q_BHTK, k_BHSK, _ = self.queries_keys_values(x_BTC, angles, source_BSC)
+        return attention_weights(q_BHTK, k_BHSK, causal=self.causal and source_BSC is None)
+
 
 def prefer_fused(x_BTC: Tensor, training: bool) -> bool:
     """Torch's fused kernel wins on an accelerator, and on a CPU without a backward pass or with a long window."""
     return x_BTC.device.type != "cpu" or not training or x_BTC.shape[1] > 512
-
-
-__all__ = ["Attention", "CacheSlice", "Dropout", "attend", "prefer_fused"]

@@ -23,7 +23,7 @@ class GPTConfig:
         kv_heads: heads of keys and values; fewer than `heads` is grouped-query attention.
         head_size: K, channels of a head.
         hidden: channels inside a block's MLP.
-        norm: layernorm or rmsnorm.
+        norm: layernorm, rmsnorm or none.
         norm_eps: added to the variance inside a norm.
         mlp: relu, gelu (GPT-2's tanh form) or swiglu.
         positions: learned, rope or none.
@@ -50,7 +50,7 @@ class GPTConfig:
     kv_heads: int
     head_size: int
     hidden: int
-    norm: Literal["layernorm", "rmsnorm"]
+    norm: Literal["layernorm", "rmsnorm", "none"]
     norm_eps: float
     mlp: Literal["relu", "gelu", "swiglu"]
     positions: Literal["learned", "rope", "none"]
@@ -86,7 +86,7 @@ class GPTConfig:
 
 
 CHOICES = {
-    "norm": ("layernorm", "rmsnorm"),
+    "norm": ("layernorm", "rmsnorm", "none"),
     "mlp": ("relu", "gelu", "swiglu"),
     "positions": ("learned", "rope", "none"),
     "dropout_shape": ("element", "channel"),
@@ -117,8 +117,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
 def family(name: str, *, vocabulary: int, **given: Any) -> GPTConfig:
     """A complete config: what is given, then the family's values, then what follows from the width.
 
-    Without `heads`, heads are 64 channels wide where that divides the width. `hidden` is 4 C, or for swiglu
-    8/3 C rounded to a multiple of 32, which costs the same (Shazeer 2020, arXiv:2002.05202).
+    Without `heads`, a family's own width has the family's, and another width heads of 64 channels. `hidden` is 4 C, or
+    for swiglu 8/3 C rounded to a multiple of 32, which costs the same (Shazeer 2020, arXiv:2002.05202).
 
     Raises:
         InputError: an unknown family or field, or a shape that cannot be.
@@ -131,6 +131,8 @@ def family(name: str, *, vocabulary: int, **given: Any) -> GPTConfig:
             raise InputError(f"A model has no setting {key!r}{suggestion(key, known)}.")
     values = {**FAMILIES[name], **given}
     width = values["width"]
+    if "heads" not in given and width != FAMILIES[name]["width"]:
+        values.pop("heads", None)
     if "heads" not in values:
         values["heads"] = width // max(1, values["head_size"]) if "head_size" in values else max(1, round(width / 64))
     if "head_size" not in values:

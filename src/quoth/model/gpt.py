@@ -15,10 +15,10 @@ from quoth.model.layers import MLPS, NORMS, POSITIONS, Dropout, Embedding
 class Block(nn.Module):
     """Communication, then computation: attention and an MLP, each on a normed copy, added back."""
 
-    def __init__(self, c: GPTConfig) -> None:
+    def __init__(self, c: GPTConfig, *, causal: bool = True) -> None:
         super().__init__()
         self.attention_norm = NORMS[c.norm](c.width, c.norm_eps, c.bias)
-        self.attention = Attention(c)
+        self.attention = Attention(c, causal=causal)
         self.mlp_norm = NORMS[c.norm](c.width, c.norm_eps, c.bias)
         self.mlp = MLPS[c.mlp](c)
         self.dropout = Dropout(c)
@@ -54,13 +54,23 @@ class GPT(nn.Module):
         if c.tied:
             self.head.weight = self.embed.weight
 
-    def forward(self, token_BT: Tensor, caches: Sequence[CacheSlice] | None = None, start: int = 0) -> Tensor:
-        """Logits for every position. With `caches`, one a layer, the ids stand at `start` and later."""
+    def forward(
+        self,
+        token_BT: Tensor,
+        caches: Sequence[CacheSlice] | None = None,
+        start: int = 0,
+        source_BSC: Tensor | None = None,
+    ) -> Tensor:
+        """Logits for every position. With `caches`, one a layer, the ids stand at `start` and later.
+
+        A `source` is handed to every block, for those that attend to one.
+        """
         end = start + token_BT.shape[1]
         x_BTC = self.dropout(self.positions.add(self.embed(token_BT), start, end))
         angles = self.positions.angles(start, end)
         for layer, block in enumerate(self.blocks):
-            x_BTC = block(x_BTC, angles, caches[layer] if caches is not None else None)
+            cache = caches[layer] if caches is not None else None
+            x_BTC = block(x_BTC, angles, cache) if source_BSC is None else block(x_BTC, angles, cache, source_BSC)
         return self.head(self.norm(x_BTC))  # type: ignore[no-any-return]
 
     @property

@@ -54,6 +54,16 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
+class NoNorm(nn.Module):
+    """Nothing is normed, as in blocks before layer norm was taken up."""
+
+    def __init__(self, size: int, eps: float, bias: bool = False) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
 class ReLU(nn.Module):
     """The lecture's MLP: C → 4C, ReLU, → C."""
 
@@ -176,7 +186,11 @@ class Dropout(nn.Module):
         return x_BTC * (mask_B1C.to(x_BTC.dtype) / (1 - self.rate))
 
 
-NORMS: dict[str, type[RMSNorm] | type[LayerNorm]] = {"rmsnorm": RMSNorm, "layernorm": LayerNorm}
+NORMS: dict[str, type[RMSNorm] | type[LayerNorm] | type[NoNorm]] = {
+    "rmsnorm": RMSNorm,
+    "layernorm": LayerNorm,
+    "none": NoNorm,
+}
 MLPS: dict[str, type[ReLU] | type[SwiGLU]] = {"relu": ReLU, "gelu": GELU, "swiglu": SwiGLU}
 POSITIONS: dict[str, type[LearnedPositions] | type[RotaryPositions] | type[NoPositions]] = {
     "learned": LearnedPositions,

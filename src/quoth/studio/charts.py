@@ -25,7 +25,8 @@ def escape(value: object) -> str:
     return html.escape(re.sub(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]", "\ufffd", str(value)))
 
 
-def _tag(name: str, *children: str, css: str = "", **attributes: object) -> Markup:
+def tag(name: str, *children: str, css: str = "", **attributes: object) -> Markup:
+    """An element; attributes that are empty are left out."""
     listed = "".join(f' {k}="{escape(v)}"' for k, v in [("class", css), *attributes.items()] if v != "")
     inner = "".join(c if isinstance(c, Markup) else escape(c) for c in children)
     return Markup(f"<{name}{listed}>{inner}</{name}>")
@@ -76,19 +77,19 @@ class Plot:
     def line(self, line: Sequence[Reading], css: str) -> Markup:
         """A line through readings."""
         xy = ((1000 * self.time.at(r.seconds), 1000 - 1000 * self.y.at(r.value)) for r in line)
-        drawn = _tag("polyline", css=css, points=" ".join(f"{x:.1f},{y:.1f}" for x, y in xy))
+        drawn = tag("polyline", css=css, points=" ".join(f"{x:.1f},{y:.1f}" for x, y in xy))
         box = {"viewBox": "0 0 1000 1000", "preserveAspectRatio": "none", "width": "100%", "height": "100%"}
-        return _tag("svg", drawn, css="stretch", **box)
+        return tag("svg", drawn, css="stretch", **box)
 
     def dot(self, reading: Reading, css: str, radius: float) -> Markup:
         """A reading's dot."""
         x, y = self._place(reading)
-        return _tag("circle", css=css, cx=x, cy=y, r=radius)
+        return tag("circle", css=css, cx=x, cy=y, r=radius)
 
     def label(self, reading: Reading, text: str, css: str, drop: float) -> Markup:
         """Text that ends at a reading, so many pixels below it."""
         x, y = self._place(reading)
-        return _tag("text", text, css=f"end {css}", x=x, y=y, dy=drop)
+        return tag("text", text, css=f"end {css}", x=x, y=y, dy=drop)
 
     def strips(self, line: Sequence[Reading], read_out: Callable[[Reading], tuple[str, str]]) -> Iterator[Markup]:
         """Strips side by side that show when and what was logged there: the style does it, without JavaScript."""
@@ -97,27 +98,27 @@ class Plot:
         edges = [0.0, *((a + b) / 2 for a, b in pairwise(places)), 1.0]
         for reading, (left, right) in zip(shown, pairwise(edges), strict=True):
             (when, what), (x, _) = read_out(reading), self._place(reading)
-            title = _tag("title", f"{when}: {what}")
-            rect = _tag("rect", x=_percent(left), width=_percent(max(0, right - left)), height="100%")
-            rule = _tag("line", x1=x, x2=x, y2="100%")
-            said = [_tag("text", text, css="end tip", x="100%", y=y) for text, y in ((when, -29), (what, -12))]
-            yield _tag("g", title, rect, rule, self.dot(reading, "", 4), *said, css="hit")
+            title = tag("title", f"{when}: {what}")
+            rect = tag("rect", x=_percent(left), width=_percent(max(0, right - left)), height="100%")
+            rule = tag("line", x1=x, x2=x, y2="100%")
+            said = [tag("text", text, css="end tip", x="100%", y=y) for text, y in ((when, -29), (what, -12))]
+            yield tag("g", title, rect, rule, self.dot(reading, "", 4), *said, css="hit")
 
     def drawn(self, title: str, said: str, layers: Iterable[str]) -> Markup:
         """The layers over a grid, with its numbers and names around them."""
         units = ((1, "seconds"), (60, "minutes"), (3600, "hours"))
         size, unit = next((u for u in units if self.time.high <= 150 * u[0]), units[-1])
-        marks = [_tag("title", title), _tag("desc", said)]
+        marks = [tag("title", title), tag("desc", said)]
         for tick in self.y.ticks(4):
             at = _percent(1 - self.y.at(tick))
-            marks.append(_tag("line", css="grid", x2="100%", y1=at, y2=at))
-            marks.append(_tag("text", self.show(tick), css="end", x=-8, y=at, dy=4))
+            marks.append(tag("line", css="grid", x2="100%", y1=at, y2=at))
+            marks.append(tag("text", self.show(tick), css="end", x=-8, y=at, dy=4))
         for tick in Axis(self.time.low / size, self.time.high / size).ticks(6):
             at = _percent(self.time.at(tick * size))
-            marks.append(_tag("text", f"{tick:g}", css="centre", x=at, y="100%", dy=20))
-        marks.append(_tag("text", f"{unit} since the start", css="centre", x="50%", y="100%", dy=40))
-        marks.append(_tag("text", self.y_name, x=-46, y=-12))
-        return _tag("svg", *marks, *layers, css="chart", role="img")
+            marks.append(tag("text", f"{tick:g}", css="centre", x=at, y="100%", dy=20))
+        marks.append(tag("text", f"{unit} since the start", css="centre", x="50%", y="100%", dy=40))
+        marks.append(tag("text", self.y_name, x=-46, y=-12))
+        return tag("svg", *marks, *layers, css="chart", role="img")
 
     def _place(self, reading: Reading) -> tuple[str, str]:
         return _percent(self.time.at(reading.seconds)), _percent(1 - self.y.at(reading.value))
@@ -125,8 +126,8 @@ class Plot:
 
 def bar(share: float, title: str) -> Markup:
     """A bar over a share of its place's width."""
-    rect = _tag("rect", width=_percent(share), height="100%", rx=2)
-    return _tag("svg", _tag("title", title), rect, css="bar", role="img")
+    rect = tag("rect", width=_percent(share), height="100%", rx=2)
+    return tag("svg", tag("title", title), rect, css="bar", role="img")
 
 
 def smooth(line: list[Reading]) -> list[Reading]:

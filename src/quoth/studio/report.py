@@ -1,24 +1,22 @@
 """A run's folder as one page: what was trained, how it went, and what the model writes.
 
-The markup lies in report.html, in parts, and the style in report.css; made here are the sentences and the tables.
+The markup lies in report.html, in parts, and in page.html; made here are the sentences and the tables.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
-from importlib.resources import files
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from string import Template
 
-from quoth.studio.charts import Axis, Markup, Plot, Show, bar, escape, smooth, thin
+from quoth.studio.charts import Axis, Markup, Plot, Show, bar, smooth, thin
+from quoth.studio.page import Parts, duration, exact, hundredths, joined, short
 from quoth.studio.record import Fields, Reading, Record, finite, plural, read_record, readings, step_of
 from quoth.system.errors import InputError
 from quoth.system.files import write_atomic
 
+parts = Parts("report.html")
 ENDS = {
     "finished": ".",
     "interrupted": ". It was interrupted before its end.",
@@ -39,19 +37,17 @@ def write_report(run: Path, published: Sequence[tuple[str, float]] = ()) -> Path
         raise InputError(f"There is no run folder {run}.")
     record = read_record(run)
     notes = [line for line in record.lines if "note" in line]
-    page = _render(
-        "page",
-        name=record.facts["run"],
-        style=Markup(_package_file("report.css")),
-        lede=_lede(record),
-        problems=_list("problems", (_render("item", text=text, when="") for text in record.problems)),
-        numbers=_list("numbers", _numbers(record)),
-        curves=_curves(record),
-        comparison=_comparison(record, published) if published else "",
-        samples=_samples(record),
-        notes=_list("notes", (_render("item", text=note["note"], when=_moment(note)) for note in notes)),
-        details=_list("details", _details(record)),
-    )
+    sections = [
+        parts.many("problems", (parts.render("item", text=text, when="") for text in record.problems)),
+        parts.many("numbers", _numbers(record)),
+        _curves(record),
+        _comparison(record, published) if published else "",
+        _samples(record),
+        parts.many("notes", (parts.render("item", text=note["note"], when=_moment(note)) for note in notes)),
+        parts.many("details", _details(record)),
+    ]
+    origin = "Made by quoth from the files of this run’s folder."
+    page = parts.page(record.facts["run"], "report of a training run", _lede(record), sections, origin)
     write_atomic(run / "report.html", page)
     return run / "report.html"
 
@@ -60,9 +56,9 @@ def _lede(record: Record) -> str:
     facts, machine = record.facts, record.environment
     parameters, seconds, loss, bits = map(record.number, ("parameters", "seconds", "validation_loss", "bits_per_byte"))
     unit = {"characters": "character", "bytes": "byte"}.get(str(facts["tokenizer"]), "token")
-    said = f"A GPT of {_short(parameters)} parameters" if parameters else "A GPT"
+    said = f"A GPT of {short(parameters)} parameters" if parameters else "A GPT"
     said += f" read {facts['data']}"
-    said += "" if seconds is None else f" for {_duration(seconds)}"
+    said += "" if seconds is None else f" for {duration(seconds)}"
     if machine.get("device", "cpu") != "cpu":
         said += f" on {machine.get('gpu', machine['device'])}"
     elif isinstance(threads := machine.get("threads"), int):
@@ -76,39 +72,41 @@ def _lede(record: Record) -> str:
 def _numbers(record: Record) -> Iterator[Markup]:
     best, speed, loss = map(record.number, ("best_step", "tokens_per_second", "validation_loss"))
     rows: list[tuple[str, float | None, Show, str]] = [
-        ("Validation loss", loss, _hundredths, "nats per token"),
-        ("Bits per byte", record.number("bits_per_byte"), _hundredths, "of validation text"),
-        ("Perplexity", None if loss is None else math.exp(min(loss, 700)), _hundredths, "equally likely choices"),
-        ("Training loss", record.number("train_loss"), _hundredths, "nats per token"),
-        ("Parameters", record.number("parameters"), _short, "trained numbers"),
-        ("Read", record.number("tokens"), _short, "tokens"),
-        ("Steps", record.number("steps"), _short, "" if best is None else f"the best was {best:,.0f}"),
-        ("Time", record.number("seconds"), _duration, "" if speed is None else f"{_short(speed)} tokens a second"),
+        ("Validation loss", loss, hundredths, "nats per token"),
+        ("Bits per byte", record.number("bits_per_byte"), hundredths, "of validation text"),
+        ("Perplexity", None if loss is None else math.exp(min(loss, 700)), hundredths, "equally likely choices"),
+        ("Training loss", record.number("train_loss"), hundredths, "nats per token"),
+        ("Parameters", record.number("parameters"), short, "trained numbers"),
+        ("Read", record.number("tokens"), short, "tokens"),
+        ("Steps", record.number("steps"), short, "" if best is None else f"the best was {best:,.0f}"),
+        ("Time", record.number("seconds"), duration, "" if speed is None else f"{short(speed)} tokens a second"),
     ]
     for name, value, show, unit in rows:
-        yield _render("number", name=name, value="–" if value is None else show(value), unit=unit)
+        yield parts.render("number", name=name, value="–" if value is None else show(value), unit=unit)
 
 
 def _curves(record: Record) -> Markup:
     loss, validation = readings(record.lines, "loss"), readings(record.lines, "validation_loss")
     rate, speed = readings(record.lines, "learning_rate"), readings(record.lines, "tokens_per_second")
     if not (every := [*loss, *validation, *rate, *speed]):
-        return _render("curves", charts=_render("missing", text="Nothing was logged, so there are no curves."))
+        return parts.render(
+            "curves", charts=parts.render("missing", text="Nothing was logged, so there are no curves.")
+        )
     begin = min(r.seconds for r in every)
     time = Axis(begin, max(begin + 0.1, *(r.seconds for r in every)))
     small = [
         _small_chart("Learning rate, share of its peak", time, rate, "{:.0%}".format) if rate else "",
-        _small_chart("Speed, tokens per second", time, speed, _short) if speed else "",
+        _small_chart("Speed, tokens per second", time, speed, short) if speed else "",
     ]
-    large = _render("loss", chart=_loss_chart(time, loss, validation)) if loss or validation else ""
-    return _render("curves", charts=_join([large, _list("pair", small)]))
+    large = parts.render("loss", chart=_loss_chart(time, loss, validation)) if loss or validation else ""
+    return parts.render("curves", charts=joined([large, parts.many("pair", small)]))
 
 
 def _small_chart(title: str, time: Axis, line: list[Reading], show: Show) -> Markup:
     plot = Plot(time, Axis(0, 1.05 * max(r.value for r in line) or 1), show)
     layers = [plot.line(thin(line, 400), "train"), *plot.strips(line, lambda r: (_moment(r._asdict()), show(r.value)))]
     said = f"From {show(line[0].value)} to {show(line[-1].value)}."
-    return _render("small", title=title, chart=plot.drawn(title, said, layers))
+    return parts.render("small", title=title, chart=plot.drawn(title, said, layers))
 
 
 def _loss_chart(time: Axis, loss: list[Reading], validation: list[Reading]) -> Markup:
@@ -144,11 +142,11 @@ def _comparison(record: Record, published: Sequence[tuple[str, float]]) -> Marku
     rows += [] if own is None else [(own, "This run", "ours")]
     items, longest = [], max(value for value, *_ in rows)
     for value, name, kind in sorted(rows) if same else rows:
-        ours, exact = kind == "ours", _exact(value)
-        drawn = bar(value / longest, f"{exact} nats per token") if same or not ours else ""
+        ours, shown = kind == "ours", exact(value)
+        drawn = bar(value / longest, f"{shown} nats per token") if same or not ours else ""
         versus = "" if own is None or ours else _versus(own, value) if same else "not comparable"
-        items.append(_render("compared", kind=kind, name=name, bar=drawn, value=exact, versus=versus))
-    return _render("comparison", text=text, items=_join(items))
+        items.append(parts.render("compared", kind=kind, name=name, bar=drawn, value=shown, versus=versus))
+    return parts.render("comparison", text=text, items=joined(items))
 
 
 def _versus(own: float, other: float) -> str:
@@ -164,16 +162,16 @@ def _samples(record: Record) -> Markup:
         step = step_of(stem)
         title = f"Step {step:,.0f}" if step < math.inf else stem.replace("-", " ").capitalize()
         part = "sample" if number < len(record.samples) else "last"
-        items.append(_render(part, title=title, unit=judged.get(step, ""), text=text))
-    return _render("samples", earlier=_join(items[:-1]), last=items[-1])
+        items.append(parts.render(part, title=title, unit=judged.get(step, ""), text=text))
+    return parts.render("samples", earlier=joined(items[:-1]), last=items[-1])
 
 
 def _details(record: Record) -> Iterator[Markup]:
-    yield _list("fold", _tables("config.toml", record.config), title="All settings")
-    yield _list("fold", _tables("environment.json", record.environment), title="The machine and the software")
+    yield parts.many("fold", _tables("config.toml", record.config), title="All settings")
+    yield parts.many("fold", _tables("environment.json", record.environment), title="The machine and the software")
     judged = thin(readings(record.lines, "validation_loss"), 200)
-    losses = {f"step {r.step:,.0f}, after {_duration(r.seconds)}": f"{r.value:.4f}" for r in judged}
-    yield _list("fold", [_table("validation loss, nats per token", losses)], title="Every evaluation")
+    losses = {f"step {r.step:,.0f}, after {duration(r.seconds)}": f"{r.value:.4f}" for r in judged}
+    yield parts.many("fold", [_table("validation loss, nats per token", losses)], title="Every evaluation")
 
 
 def _tables(name: str, values: Fields) -> Iterator[Markup]:
@@ -184,60 +182,10 @@ def _tables(name: str, values: Fields) -> Iterator[Markup]:
 
 def _table(caption: str, values: Fields) -> Markup:
     shown = {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False, default=str) for k, v in values.items()}
-    return _list("table", (_render("row", name=k, value=v) for k, v in shown.items()), caption=caption)
-
-
-def _render(part: str, **values: object) -> Markup:
-    shown = {key: value if isinstance(value, Markup) else escape(value) for key, value in values.items()}
-    return Markup(_parts()[part].substitute(shown))
-
-
-def _list(part: str, items: Iterable[str], **values: object) -> Markup:
-    """The part around its items; nothing where there are none."""
-    inner = _join(items)
-    return _render(part, items=inner, **values) if inner else inner
-
-
-def _join(items: Iterable[str]) -> Markup:
-    return Markup("\n".join(filter(None, items)))
-
-
-@cache
-def _parts() -> dict[str, Template]:
-    _, *pieces = re.split(r"<!-- part: (\w+) -->\n", _package_file("report.html"))
-    return {name: Template(text.strip()) for name, text in zip(pieces[::2], pieces[1::2], strict=True)}
-
-
-def _package_file(name: str) -> str:
-    return (files(__package__) / name).read_text(encoding="utf-8")
-
-
-def _hundredths(value: float) -> str:
-    return f"{value:,.2f}" if value < 1e6 else f"{value:.1e}"
-
-
-def _exact(value: float) -> str:
-    return f"{value:.4f}".rstrip("0").rstrip(".")
-
-
-def _short(number: float) -> str:
-    if number < 9999.5:
-        return f"{number:,.0f}"
-    size, sign = next(s for s in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")) if number >= 0.9995 * s[0])
-    return (f"{number / size:.0f}" if number >= 99.95 * size else f"{number / size:.1f}".removesuffix(".0")) + sign
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    for size, large, small, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            return f"{whole // size:,} {large}" + (f" {rest} {name}" if (rest := whole % size // small) else "")
-    return f"{whole} s"
+    return parts.many("table", (parts.render("row", name=k, value=v) for k, v in shown.items()), caption=caption)
 
 
 def _moment(line: Fields) -> str:
     step, seconds = finite(line.get("step")), finite(line.get("seconds"))
-    said = ["" if step is None else f"step {step:,.0f}", "" if seconds is None else _duration(seconds)]
+    said = ["" if step is None else f"step {step:,.0f}", "" if seconds is None else duration(seconds)]
     return " · ".join(filter(None, said))

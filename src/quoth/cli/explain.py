@@ -1,0 +1,180 @@
+"""`quoth explain`: one idea of the lecture, run on a text of yours, with its tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from quoth.cli.arguments import parse
+from quoth.cli.output import columns, print_json, wrapped
+from quoth.cli.settings import words
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from quoth.ladder.parts import Part
+
+TEXT = "First Citizen:\nBefore we proceed any further, hear me speak."
+
+
+@dataclass
+class Arguments:
+    """Explain one idea of the lecture by running it. Without a topic, list them.
+
+    Attributes:
+        topic: such as batches, averaging, attention, scaling or residual.
+        text: what it is shown on.
+        data: what small models learn from, and whose characters are known: a named corpus, a file or a folder.
+        seed: of everything random.
+        out: a folder for the drawings (.svg, .dot) and the numbers (.json).
+        json: one JSON object on stdout.
+    """
+
+    topic: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="[TOPIC]", help_behavior_hint="")]] = None
+    text: str = TEXT
+    data: str = "shakespeare"
+    seed: int = 1337
+    out: words("FOLDER") = None  # type: ignore[valid-type]
+    json: bool = False
+
+
+def main(arguments: list[str], started: float) -> None:
+    a = parse(Arguments, arguments, "explain")
+
+    from quoth.ladder.topics import TOPICS, topic
+
+    if a.topic is None:
+        if a.json:
+            print_json({"topics": TOPICS})
+        else:
+            print("\n".join(columns([[name, what] for name, what in TOPICS.items()])))
+        return
+    explain = topic(a.topic)
+
+    import torch
+
+    from quoth.ladder.lesson import Lesson
+    from quoth.system.errors import InputError
+    from quoth.text.corpus import corpus
+
+    torch.set_num_threads(1)  # The models are small.
+    torch.manual_seed(a.seed)
+    if a.seed < 0:
+        raise InputError(f"seed must be 0 or more, not {a.seed}.")
+    lesson = Lesson(a.text, corpus(a.data), a.seed)
+    parts = []
+    for part in explain(lesson):
+        parts.append(part)
+        if not a.json:
+            print("\n".join([*lines(part), ""]), flush=True)
+    record = {"topic": a.topic, "text": a.text, "parts": [as_json(part) for part in parts]}
+    if a.out:
+        for path in write(Path(a.out).expanduser(), a.topic, parts, record):
+            if not a.json:
+                print(f"written: {path}")
+    if a.json:
+        print_json(record)
+
+
+def lines(part: Part) -> Iterator[str]:
+    """A part for a person."""
+    from quoth.ladder.parts import Curves, Graph, Say, Show, Table
+
+    match part:
+        case Say(text):
+            yield from (wrapped(line) for line in text.split("\n"))
+        case Show(name, tensor, rows, names):
+            yield f"{name}   {_shape(tensor)}"
+            yield from (f"  {line}" for line in matrix(tensor, rows, names))
+        case Table(name, heads, rows):
+            yield name
+            shown = [list(heads), *([_cell(value) for value in row] for row in rows)]
+            numbers = {i for i in range(len(heads)) if all(re.match(r"[-+−]?[\d.]", row[i]) for row in shown[1:])}
+            yield from (f"  {line}" for line in columns(shown, numbers))
+        case Curves(name, x_name, y_name, x, by_name):
+            yield f"{name}, {y_name}"
+            shown = [
+                [x_name, *by_name],
+                *([f"{a:g}", *(f"{line[i]:.3g}" for line in by_name.values())] for i, a in enumerate(x)),
+            ]
+            yield from (f"  {line}" for line in columns(shown, set(range(len(by_name) + 1))))
+        case Graph(name, labels, weight_TS):
+            yield name
+            yield from (f"  {line}" for line in arrows(labels, weight_TS))
+
+
+def matrix(tensor: Tensor, rows: Sequence[str], names: Sequence[str]) -> Iterator[str]:
+    """A tensor's numbers, the last two axes as rows and columns."""
+    # A vector alone is shown in rows of eight.
+    flat = tensor.detach().reshape(-1, 8 if tensor.dim() == 1 and len(tensor) % 8 == 0 else tensor.shape[-1])
+    whole = not tensor.is_floating_point()
+    shown = [[*([""] if rows else []), *names]] if names else []
+    for number, row in enumerate(flat.tolist()):
+        label = [rows[number % len(rows)]] if rows else []
+        shown.append(label + [_number(value, whole=whole) for value in row])
+    yield from columns(shown, set(range(1 if rows else 0, len(shown[-1]))))
+
+
+def arrows(labels: Sequence[str], weight_TS: Tensor) -> Iterator[str]:
+    """Each node's row of shades, from the nodes that it hears from."""
+    shades = " .:-=+*#%@"
+    wide = max(map(len, labels))
+    for t, label in enumerate(labels):
+        row = "".join(shades[min(9, round(9 * w))] * 2 for w in weight_TS[t].tolist())
+        yield f"{label:<{wide}} |{row}|"
+
+
+def as_json(part: Part) -> dict[str, Any]:
+    """A part for a program, with its kind."""
+    import torch
+
+    fields = {
+        key: {"shape": list(value.shape), "values": value.tolist()} if isinstance(value, torch.Tensor) else value
+        for key, value in vars(part).items()
+    }
+    return {"kind": type(part).__name__.lower(), **fields}
+
+
+def write(folder: Path, name: str, parts: Sequence[Part], record: dict[str, Any]) -> Iterator[Path]:
+    """The numbers, and a drawing for each part that can be drawn."""
+    import json
+
+    from quoth.ladder.communication import edges
+    from quoth.ladder.parts import Curves, Graph
+    from quoth.studio.drawings import curves_svg, graph_dot, graph_svg
+    from quoth.system.files import write_atomic, writing
+
+    files = {f"{name}.json": json.dumps(record, indent=2)}
+    for part in parts:
+        match part:
+            case Curves(title, x_name, y_name, x, by_name, log):
+                files[f"{_slug(title)}.svg"] = curves_svg(title, x_name, y_name, x, by_name, log=log)
+            case Graph(title, labels, weight_TS):
+                files[f"{_slug(title)}.svg"] = graph_svg(title, labels, edges(weight_TS, least=0.02))
+                files[f"{_slug(title)}.dot"] = graph_dot(title, labels, edges(weight_TS, least=0.02))
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for file, content in files.items():
+        write_atomic(folder / file, content)
+        yield folder / file
+
+
+def _slug(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"({', '.join(map(str, tensor.shape))})"
+
+
+def _number(value: float, *, whole: bool) -> str:
+    return f"{value:d}" if whole else "-inf" if value == float("-inf") else f"{value:.2f}"
+
+
+def _cell(value: str | int | float) -> str:
+    return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:.3f}"

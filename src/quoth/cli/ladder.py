@@ -1,0 +1,114 @@
+"""`quoth ladder`: the lecture, rung by rung."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from quoth.cli.arguments import parse
+from quoth.cli.output import columns, console, duration, is_live, print_json
+from quoth.cli.settings import words
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from quoth.recipes.ladder import Ladder, Outcome
+
+
+@dataclass
+class Arguments:
+    """Climb the lecture's ladder, from a bigram to a GPT: each rung is trained, judged and set beside the lecture's.
+
+    Attributes:
+        data: a named corpus (shakespeare, plays), a UTF-8 file, or a folder of them; read in characters.
+        rung: only one: bigram, embedding, one-head, many-heads, think, residual, norm or scaled.
+        faithful: as filmed: the lecture's scale and initialisation, and its sampled loss beside the exact one.
+        seeds: how many times each rung is trained.
+        seed: the first seed.
+        steps: steps of each small rung; 0 for the lecture's, 3,000 for the bigram and 5,000 for the others.
+        minutes: for the scaled rung.
+        out: where the report goes; runs/<date>-ladder-<data> when left out.
+        json: one JSON object on stdout.
+    """
+
+    data: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="[DATA]")]] = "shakespeare"
+    rung: words("NAME") = None  # type: ignore[valid-type]
+    faithful: bool = False
+    seeds: int = 3
+    seed: int = 1337
+    steps: int = 0
+    minutes: float = 3.0
+    out: words("FOLDER") = None  # type: ignore[valid-type]
+    json: bool = False
+
+
+def main(arguments: list[str], started: float) -> None:
+    a = parse(Arguments, arguments, "ladder")
+
+    from quoth.recipes.ladder import Ladder, record, rungs_named, save
+    from quoth.system.errors import InputError
+    from quoth.text.corpus import corpus
+    from quoth.train.run import new_run
+
+    rungs = rungs_named(a.rung)
+    if a.seeds < 1 or not a.minutes > 0 or min(a.steps, a.seed) < 0:
+        raise InputError("seeds and minutes must be above 0, and seed and steps 0 or more.")
+    text = corpus(a.data)
+    folder = new_run(a.out, "ladder", text.name)
+    seeds = range(a.seed, a.seed + a.seeds)
+    ladder = Ladder(text, a.data, folder, rungs, seeds, a.faithful, a.steps, a.minutes)
+    screen = console(a.json)
+    for outcomes in climb(ladder, screen):
+        climbed = record(ladder, outcomes)
+        report = save(folder, climbed)
+    if a.json:
+        print_json({**climbed, "folder": str(folder), "seconds": round(time.monotonic() - started, 2)})
+        return
+    screen.print()
+    for line in table(climbed):
+        screen.print(line, markup=False)
+    screen.print(
+        f"\nin {duration(time.monotonic() - started)}; the report, with what each writes: {report}", markup=False
+    )
+
+
+def climb(ladder: Ladder, screen: Console) -> Iterator[dict[tuple[str, int], Outcome]]:
+    """Climb, saying where it is: a living line on a terminal, elsewhere a line for each seed of a rung.
+
+    Yields all outcomes so far whenever a rung is done, so that an interrupted climb keeps those.
+    """
+    outcomes: dict[tuple[str, int], Outcome] = {}
+    live = screen.status("", spinner="line") if is_live(screen) else None
+    if live:
+        live.start()
+    try:
+        for attempt in ladder.climb():
+            if attempt.outcome:
+                outcomes[attempt.rung, attempt.seed] = attempt.outcome
+                loss, took = attempt.outcome.validation_loss, duration(attempt.outcome.seconds)
+                said = f"{attempt.rung:<11} seed {attempt.seed}   validation {loss:.3f}   {took}"
+                screen.print(said, markup=False)
+                if attempt.seed == ladder.seeds[-1]:
+                    yield outcomes
+            elif live:
+                live.update(f"{attempt.rung}, seed {attempt.seed}: {attempt.progress:.0%}, loss {attempt.loss:.3f}")
+    finally:
+        if live:
+            live.stop()
+
+
+def table(climbed: dict[str, Any]) -> Iterator[str]:
+    """The rungs under each other, as the report has them."""
+    head = ["rung", "parameters", "steps", "time", "training", "validation", "±", "lecture"]
+    rows = [[*head[:6], *(["sampled"] if climbed["faithful"] else []), *head[6:]]]
+    for rung in climbed["rungs"]:
+        sampled, lecture = rung["sampled_validation_loss"], rung["lecture_loss"]
+        row = [rung["name"], f"{rung['parameters']:,}", f"{rung['steps']:,.0f}", duration(rung["seconds"])]
+        row += [f"{rung['train_loss']:.3f}", f"{rung['validation_loss']:.3f}"]
+        row += ["–" if sampled is None else f"{sampled:.3f}"] if climbed["faithful"] else []
+        rows.append([*row, f"{rung['spread'] / 2:.3f}", "–" if lecture is None else f"{lecture:g}"])
+    yield from columns(rows, set(range(1, len(rows[0]))))

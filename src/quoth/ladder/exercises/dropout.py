@@ -1,0 +1,61 @@
+"""Exercises on dropout."""
+
+import torch
+from torch import Tensor
+
+from quoth.ladder.exercises.exercise import Exercise
+
+
+def dropout(x_TC: Tensor, kept_TC: Tensor, rate: float) -> Tensor:
+    """x where `kept` is true, else 0, scaled so that its mean stays what it was; `rate` is the share dropped."""
+    return x_TC * kept_TC / (1 - rate)
+
+
+def not_scaled(x_TC, kept_TC, rate):
+    """What is kept is not scaled up, so that the mean falls."""
+    return x_TC * kept_TC
+
+
+def scaled_down(x_TC, kept_TC, rate):
+    """What is kept is multiplied with 1 − rate; it should be divided."""
+    return x_TC * kept_TC * (1 - rate)
+
+
+def by_rate(x_TC, kept_TC, rate):
+    """It is divided by the rate; that is the share dropped, and 1 − rate the share kept."""
+    return x_TC * kept_TC / rate
+
+
+def turned_round(x_TC, kept_TC, rate):
+    """What should be kept is dropped."""
+    return x_TC * ~kept_TC / (1 - rate)
+
+
+def overfits(train: list[float], validation: list[float]) -> int | None:
+    """The place of the lowest validation loss, if from there validation rises while training falls; or None."""
+    best = validation.index(min(validation))
+    return best if validation[-1] > validation[best] and train[-1] < train[best] else None
+
+
+def by_training(train, validation):
+    """That is the lowest training loss, which says nothing of text that was not seen."""
+    return train.index(min(train)) if overfits(train, validation) is not None else None
+
+
+def always(train, validation):
+    """A run whose validation loss still falls does not overfit: None."""
+    return validation.index(min(validation))
+
+
+EXERCISES = (
+    Exercise(
+        dropout,
+        (not_scaled, scaled_down, by_rate, turned_round),
+        lambda rng: [(torch.randn(3, 4, generator=rng), torch.rand(3, 4, generator=rng) < 0.8, 0.2)],
+    ),
+    Exercise(
+        overfits,
+        (by_training, always),
+        lambda rng: [([3.0, 2, 1, 0.5], [3.0, 2.2, 2.4, 2.9]), ([3.0, 2, 1.5], [3.1, 2.2, 1.8])],
+    ),
+)

@@ -1,0 +1,59 @@
+"""Exercises on norms."""
+
+import torch
+from torch import Tensor
+
+from quoth.ladder.exercises.exercise import Exercise
+
+
+def layer_norm(x_BTC: Tensor, eps: float) -> Tensor:
+    """Each token's channels to mean 0 and variance 1, eps added to the variance; nothing learned."""
+    centred = x_BTC - x_BTC.mean(-1, keepdim=True)
+    return centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
+
+
+def over_batch(x_BTC, eps):
+    """Means run over the batch and time, as in batch norm; each token should be normed by itself."""
+    centred = x_BTC - x_BTC.mean((0, 1), keepdim=True)
+    return centred / (centred.square().mean((0, 1), keepdim=True) + eps).sqrt()
+
+
+def unbiased(x_BTC, eps):
+    """The variance is divided by C − 1; it should be divided by C."""
+    return (x_BTC - x_BTC.mean(-1, keepdim=True)) / (x_BTC.var(-1, keepdim=True) + eps).sqrt()
+
+
+def not_centred(x_BTC, eps):
+    """The mean is not taken away; that is RMSNorm."""
+    return rms_norm(x_BTC, eps)
+
+
+def variance_only(x_BTC, eps):
+    """It is divided by the variance; it should be its root."""
+    centred = x_BTC - x_BTC.mean(-1, keepdim=True)
+    return centred / (centred.square().mean(-1, keepdim=True) + eps)
+
+
+def rms_norm(x_BTC: Tensor, eps: float) -> Tensor:
+    """Each token divided by the root of the mean of its squares, eps added to the mean; nothing learned."""
+    return x_BTC / (x_BTC.square().mean(-1, keepdim=True) + eps).sqrt()
+
+
+def centred_too(x_BTC, eps):
+    """The mean is taken away; that is layer norm."""
+    return layer_norm(x_BTC, eps)
+
+
+def by_length(x_BTC, eps):
+    """It is divided by the length; the mean of squares is wanted, not their sum."""
+    return x_BTC / (x_BTC.square().sum(-1, keepdim=True) + eps).sqrt()
+
+
+def inputs(rng: torch.Generator) -> list[tuple[Tensor, float]]:
+    return [(3 * torch.randn(2, 4, 6, generator=rng) + 1, 1e-5)]
+
+
+EXERCISES = (
+    Exercise(layer_norm, (over_batch, unbiased, not_centred, variance_only), inputs),
+    Exercise(rms_norm, (centred_too, by_length), inputs),
+)

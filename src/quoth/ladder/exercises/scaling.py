@@ -1,0 +1,50 @@
+"""Exercises on the scale of scores."""
+
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from quoth.ladder.exercises.exercise import Exercise
+
+
+def scale(head_size: int) -> float:
+    """What scores of unit queries and keys are multiplied with, so that their variance is 1."""
+    return 1 / sqrt(head_size)
+
+
+def inverse(head_size):
+    """That makes the variance 1 / K: the factor counts squared in it."""
+    return 1 / head_size
+
+
+def root(head_size):
+    """Multiplied with that, the variance is K²: divide by the root."""
+    return head_size**0.5
+
+
+def entropy(score_NS: Tensor) -> Tensor:
+    """The entropy of the softmax of each row, in nats: (N,)."""
+    log_p_NS = score_NS.log_softmax(-1)
+    return -(log_p_NS.exp() * log_p_NS).sum(-1)
+
+
+def negative(score_NS):
+    """The sign is wrong: an entropy is not negative."""
+    return -entropy(score_NS)
+
+
+def bits(score_NS):
+    """That is in bits; nats are wanted."""
+    return entropy(score_NS) / torch.log(torch.tensor(2.0))
+
+
+def not_weighted(score_NS):
+    """Each surprise counts as often as it occurs: weigh −log p by p."""
+    return -score_NS.log_softmax(-1).mean(-1)
+
+
+EXERCISES = (
+    Exercise(scale, (inverse, root), lambda rng: [(16,), (64,)]),
+    Exercise(entropy, (negative, bits, not_weighted), lambda rng: [(2 * torch.randn(3, 5, generator=rng),)]),
+)

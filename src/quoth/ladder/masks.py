@@ -1,0 +1,27 @@
+"""Encoder and decoder: the same attention, with or without a mask over the future."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from quoth.ladder.lesson import Lesson
+from quoth.ladder.parts import Part, Say, Show
+from quoth.model.attention import attend
+
+
+def explain(lesson: Lesson) -> Iterator[Part]:
+    """Both kinds of weights side by side, on one text; only an argument differs."""
+    ids = lesson.ids[:8]
+    names = lesson.names(ids)
+    x_BHTK = lesson.vectors(8, 16)[None, None]
+    # With one-hot values, attention returns its own weights.
+    seen = {causal: attend(x_BHTK, x_BHTK, torch.eye(8)[None, None], causal=causal)[0, 0] for causal in (False, True)}
+    yield Show("encoder, attend(q, k, v, causal=False): every token hears every other", seen[False], names, names)
+    yield Show("decoder, attend(q, k, v, causal=True): no token hears a later one", seen[True], names, names)
+    yield Say(
+        "A decoder writes: token t may not see what it is to predict, so the upper triangle is 0. An encoder reads: a "
+        "review whose mood is wanted is there as a whole, so all may talk to all. Nothing else differs, neither in the "
+        "block nor in its weights."
+    )

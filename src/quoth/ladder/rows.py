@@ -1,0 +1,32 @@
+"""No communication across the batch: rows are apart, in values and in gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from quoth.ladder import heads
+from quoth.ladder.lesson import Lesson
+from quoth.ladder.parts import Part, Say, Table
+
+
+def explain(lesson: Lesson) -> Iterator[Part]:
+    """Change one row and see which logits move; and which rows a loss of one row sends gradients to."""
+    model = lesson.untrained(heads.RUNG).double()
+    (batch,) = lesson.corpus.batches(4, model.config.context, seed=lesson.seed)[0]
+    changed = batch.x_BT.clone()
+    changed[2] = (changed[2] + 1) % lesson.tokenizer.vocabulary
+    with torch.no_grad():
+        moved = (model(changed) - model(batch.x_BT)).abs().amax((1, 2)).tolist()
+    x_BTC = model.embed(batch.x_BT).detach().requires_grad_()
+    model.head(model.blocks[0](model.positions.add(x_BTC, 0, x_BTC.shape[1])))[2].sum().backward()
+    assert x_BTC.grad is not None
+    felt = x_BTC.grad.abs().amax((1, 2)).tolist()
+    rows = [(f"row {b}", f"{m:.3g}", f"{g:.3g}") for b, (m, g) in enumerate(zip(moved, felt, strict=True))]
+    names = ["", "logits move, row 2 changed", "gradient felt, of row 2's logits"]
+    yield Table("Four rows of a batch", names, rows)
+    yield Say(
+        "Zero is exactly zero. A batch is only for the hardware's sake: four graphs of eight nodes side by side, with "
+        "no edge between them. A request to a server cannot hear its neighbours, and a batch of 1×8 is 8 batches of 1."
+    )

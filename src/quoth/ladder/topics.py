@@ -1,0 +1,54 @@
+"""The topics, in the lecture's order; nothing is imported until one is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from quoth.system.errors import InputError, suggestion
+
+if TYPE_CHECKING:
+    from quoth.ladder.lesson import Lesson
+    from quoth.ladder.parts import Part
+
+TOPICS = {
+    "data": "the text itself, and what guessing by frequency costs",
+    "tokens": "text as numbers and back, in four tokenizers, and the split",
+    "batches": "the examples inside a chunk, and batches of chunks",
+    "bigram": "the simplest model: a table of what follows what",
+    "averaging": "the mean of the past, by a loop, a product and a softmax",
+    "matmul-trick": "why a triangular matrix is an average of the past",
+    "embedding": "vectors for tokens, and why it is a bigram still",
+    "positions": "the same model with and without a notion of place",
+    "attention": "queries, keys, values: the weights come from the data",
+    "communication": "attention as a graph of who hears from whom",
+    "sets": "attention acts on sets, until it is told places",
+    "rows": "rows of a batch do not talk",
+    "masks": "encoder or decoder: one argument",
+    "cross": "self-attention and cross-attention: where keys come from",
+    "scaling": "why scores are divided by the root of the head size",
+    "heads": "several heads, as a list and as one more axis",
+    "think": "an MLP after attention: talk, then think",
+    "residual": "adding to what passes through, and gradients by depth",
+    "norm": "layer norm and batch norm",
+    "dropout": "leaving channels out, and the gap it closes",
+    "encoder": "a model that reads both ways, and guesses hidden characters",
+    "translation": "encoder and decoder together: a small translation learned",
+    "nanogpt": "nanoGPT's names and these",
+    "sizes": "GPT-3's table, counted; pretraining and finetuning",
+}
+# The rungs, from the lowest; here too, so that completing them imports nothing.
+RUNGS = ("bigram", "embedding", "one-head", "many-heads", "think", "residual", "norm", "scaled")
+
+
+def topic(name: str) -> Callable[[Lesson], Iterator[Part]]:
+    """The function that explains a topic.
+
+    Raises:
+        InputError: there is no such topic.
+    """
+    if name not in TOPICS:
+        raise InputError(f"There is no topic {name!r}{suggestion(name, TOPICS)}.")
+    explain: Callable[[Lesson], Iterator[Part]] = import_module(f"quoth.ladder.{name.replace('-', '_')}").explain
+    return explain

@@ -1,0 +1,80 @@
+"""Encoder and decoder together: a translation learned from pairs, and where the decoder looks while it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from quoth.generate.engine import Engine
+from quoth.generate.sampling import Sampling
+from quoth.ladder.lesson import Lesson
+from quoth.ladder.parts import Part, Say, Show, Table
+from quoth.ladder.pig_latin import BEGIN, SOURCE, TARGET, VOCABULARY, Pairs, ids, pair_batch, pig_latin, read, words
+from quoth.model.attention import Attention
+from quoth.model.config import family
+from quoth.model.gpt import GPT
+from quoth.model.seq2seq import CrossBlock, Seq2Seq
+from quoth.text.tokenizer import Bytes
+from quoth.train.loop import Step, fit
+from quoth.train.objectives import next_token
+from quoth.train.optimizers import make_optimizer
+
+STEPS = 800
+
+
+def translator(seed: int) -> Seq2Seq:
+    """Two layers that read and two that write."""
+    torch.manual_seed(seed)
+    return Seq2Seq(family("modern", vocabulary=VOCABULARY, width=64, layers=2, heads=2, context=TARGET), SOURCE)
+
+
+def train(model: Seq2Seq, learned: list[str], seed: int, steps: int = STEPS) -> Iterator[Step]:
+    """By the one loop; only the source of batches is new."""
+    return fit(model, make_optimizer(model), Pairs(learned, 128, seed), next_token, steps=steps)
+
+
+def translate(model: Seq2Seq, chosen: list[str]) -> list[str]:
+    """The likeliest letters, one after another, by the one engine; all words at once."""
+    with torch.no_grad():
+        decoder = model.eval().given(torch.stack([ids(word, SOURCE) for word in chosen]))
+    engine = Engine(cast(GPT, decoder), Bytes())
+    greedy = engine.ids([BEGIN], TARGET, sampling=Sampling(temperature=0), count=len(chosen))
+    return [read(row) for row in torch.stack(list(greedy), dim=1)]
+
+
+def exact(model: Seq2Seq, chosen: list[str]) -> float:
+    """The share of words whose whole translation is right."""
+    made = translate(model, chosen)
+    return sum(m == pig_latin(w) for m, w in zip(made, chosen, strict=True)) / len(chosen)
+
+
+def looks(model: Seq2Seq, word: str) -> Tensor:
+    """Where the last layer's cross-attention looks: written letters × source letters, the mean of its heads."""
+    seen: list[Tensor] = []
+    block = cast(CrossBlock, model.decoder.blocks[-1])
+
+    def keep(module: Attention, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen.append(module.weights(*args, **kwargs).mean(1)[0])
+
+    handle = block.cross.register_forward_pre_hook(keep, with_kwargs=True)
+    with torch.no_grad():
+        model.eval()(pair_batch([word]).x_BT)
+    handle.remove()
+    return seen[0][: len(pig_latin(word)), : len(word)]
+
+
+def explain(lesson: Lesson) -> Iterator[Part]:
+    """Train, judge on words never seen, and show the alignment."""
+    learned, held = words(lesson.read(lesson.train.tolist()), lesson.seed)
+    model = translator(lesson.seed)
+    for _ in train(model, learned, lesson.seed):
+        pass
+    some = held[:8]
+    rows = [(w, pig_latin(w), made) for w, made in zip(some, translate(model, some), strict=True)]
+    yield Table(f"Words that were held out, of {len(learned):,} learned", ["word", "Pig Latin", "translated"], rows)
+    yield Say(f"All {len(held):,} held out: {exact(model, held):.1%} right to the last letter.")
+    word = max(some, key=len)
+    yield Show(f"where it looks in {word!r} while it writes", looks(model, word), [*pig_latin(word)], [*word])

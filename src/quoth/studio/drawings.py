@@ -1,0 +1,90 @@
+"""Drawings that stand alone, as .svg and .dot files: curves over one x, and directed graphs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from quoth.studio.charts import Axis, Markup, tag
+
+WIDTH, HEIGHT, LEFT, BELOW, ABOVE = 720, 400, 64, 48, 40
+COLOURS = ("#2f6596", "#a8401f", "#4c7a34", "#7b5aa6", "#8a6d1d")
+FONT = "font: 13px system-ui, sans-serif; fill: #67625a"
+
+
+def curves_svg(
+    title: str, x_name: str, y_name: str, x: Sequence[float], lines: Mapping[str, Sequence[float]], *, log: bool = False
+) -> str:
+    """Lines over one x, each with its name at its end.
+
+    >>> curves_svg("t", "x", "y", [1, 2], {"a": [1, 2]}).startswith("<svg")
+    True
+    """
+    values = [v for line in lines.values() for v in line if math.isfinite(v)]
+    y = Axis.around(values) if log or min(values) <= 0 else Axis(0, 1.08 * max(values))
+    across = Axis(min(x), max(x), log=min(x) > 0 and max(x) / min(x) > 20)
+    plot_width, plot_height = WIDTH - LEFT - 150, HEIGHT - BELOW - ABOVE
+
+    def place(a: float, b: float) -> tuple[float, float]:
+        return LEFT + plot_width * across.at(a), ABOVE + plot_height * (1 - y.at(b))
+
+    marks = [_text(LEFT, 22, title, weight="600"), _text(8, ABOVE - 2, y_name)]
+    for tick in y.ticks(5):
+        at = place(x[0], tick)[1]
+        marks.append(tag("line", x1=LEFT, x2=LEFT + plot_width, y1=f"{at:.1f}", y2=f"{at:.1f}", stroke="#dcd7cd"))
+        marks.append(_text(LEFT - 8, at + 4, f"{tick:g}", anchor="end"))
+    for value in x:
+        marks.append(_text(place(value, y.low)[0], HEIGHT - BELOW + 20, f"{value:g}", anchor="middle"))
+    marks.append(_text(LEFT + plot_width / 2, HEIGHT - 8, x_name, anchor="middle"))
+    for colour, (name, line) in zip(COLOURS * len(lines), lines.items(), strict=False):
+        dots = [place(a, b) for a, b in zip(x, line, strict=True) if math.isfinite(b)]
+        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in dots)
+        marks.append(tag("polyline", points=points, fill="none", stroke=colour, **{"stroke-width": "2"}))
+        marks += [tag("circle", cx=f"{a:.1f}", cy=f"{b:.1f}", r=3, fill=colour) for a, b in dots]
+        marks.append(_text(dots[-1][0] + 10, dots[-1][1] + 4, name, fill=colour))
+    return _svg(WIDTH, HEIGHT, title, marks)
+
+
+def graph_svg(title: str, labels: Sequence[str], edges: Sequence[tuple[int, int, float]]) -> str:
+    """Nodes in a row and an arc for each edge (from, to, weight), the thicker the heavier; a loop stays at home."""
+    step, radius = 84, 17
+    width, base = step * len(labels) + 32, 44 + 24 * len(labels)
+    marks = [_text(16, 24, title, weight="600")]
+    for source, target, weight in edges:
+        a, b = (16 + step * (n + 0.5) for n in (source, target))
+        lift = 24 * abs(target - source)
+        top, bottom = base - radius, base + radius - 3
+        path = f"M {a:.0f} {top} Q {(a + b) / 2:.0f} {top - 2 * lift} {b:.0f} {top}"
+        if source == target:
+            path = f"M {a - 8:.0f} {bottom} c -18 38 34 38 16 0"
+        said = tag("title", f"{labels[target]} hears {weight:.2f} from {labels[source]}")
+        style = {"stroke-width": f"{0.4 + 7 * weight:.2f}", "stroke-opacity": f"{0.15 + 0.75 * min(1, weight):.2f}"}
+        marks.append(tag("path", said, d=path, fill="none", stroke=COLOURS[0], **style))
+    for number, label in enumerate(labels):
+        x = 16 + step * (number + 0.5)
+        marks.append(tag("circle", cx=f"{x:.0f}", cy=base, r=radius, fill="#fbfaf7", stroke="#67625a"))
+        marks.append(_text(x, base + 4, label.split(" ", 1)[-1], anchor="middle", fill="#23211e"))
+    return _svg(width, base + 64, title, marks)
+
+
+def graph_dot(title: str, labels: Sequence[str], edges: Sequence[tuple[int, int, float]]) -> str:
+    """The same in Graphviz's language."""
+    quoted = [label.replace("\\", "\\\\").replace('"', '\\"') for label in labels]
+    nodes = [f'  {n} [label="{label}"];' for n, label in enumerate(quoted)]
+    arrows = [f'  {s} -> {t} [label="{w:.2f}", penwidth={0.4 + 7 * w:.2f}];' for s, t, w in edges]
+    name = title.replace('"', "'")
+    return "\n".join([f'digraph "{name}" {{', "  rankdir=LR;", *nodes, *arrows, "}", ""])
+
+
+def _text(x: float, y: float, text: str, *, anchor: str = "start", weight: str = "", fill: str = "") -> Markup:
+    look = {"text-anchor": anchor, "font-weight": weight, "style": f"fill: {fill}" if fill else ""}
+    return tag("text", text, x=f"{x:.1f}", y=f"{y:.1f}", **look)
+
+
+def _svg(width: float, height: float, title: str, marks: Sequence[Markup]) -> str:
+    ground = tag("rect", width=width, height=height, fill="#fbfaf7")
+    style = tag("style", f"text {{ {FONT} }}")
+    return tag(
+        "svg", tag("title", title), style, ground, *marks, xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {width} {height}", width=width, height=height, role="img",
+    )  # fmt: skip

@@ -1,0 +1,84 @@
+"""What pages share: markup from a file of parts, and numbers as a person says them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from importlib.resources import files
+from string import Template
+
+from quoth.studio.charts import Markup, escape
+
+
+class Parts:
+    """The parts of an .html file of this package, and those of page.html; `$name` in one is filled in."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.templates: dict[str, Template] = {}
+
+    def render(self, part: str, **values: object) -> Markup:
+        """A part with its values, each escaped unless it is markup."""
+        if not self.templates:
+            for file in ("page.html", self.file):
+                _, *pieces = re.split(r"<!-- part: (\w+) -->\n", package_file(file))
+                self.templates |= {n: Template(t.strip()) for n, t in zip(pieces[::2], pieces[1::2], strict=True)}
+        shown = {key: value if isinstance(value, Markup) else escape(value) for key, value in values.items()}
+        return Markup(self.templates[part].substitute(shown))
+
+    def page(self, name: object, kind: str, lede: str, sections: Iterable[str], origin: str) -> Markup:
+        """A whole page: one file that needs no other, no network and no JavaScript."""
+        style, body = Markup(package_file("page.css")), joined(sections)
+        return self.render("page", name=name, kind=kind, lede=lede, style=style, body=body, origin=origin)
+
+    def many(self, part: str, items: Iterable[str], **values: object) -> Markup:
+        """The part around its items; nothing where there are none."""
+        inner = joined(items)
+        return self.render(part, items=inner, **values) if inner else inner
+
+
+def joined(items: Iterable[str]) -> Markup:
+    """Markup below markup; what is empty is left out."""
+    return Markup("\n".join(filter(None, items)))
+
+
+def package_file(name: str) -> str:
+    """A file of this package."""
+    return (files(__package__) / name).read_text(encoding="utf-8")
+
+
+def hundredths(value: float) -> str:
+    """With two places."""
+    return f"{value:,.2f}" if value < 1e6 else f"{value:.1e}"
+
+
+def exact(value: float) -> str:
+    """With four places, or as many as say something."""
+    return f"{value:.4f}".rstrip("0").rstrip(".")
+
+
+def short(number: float) -> str:
+    """With K, M, B or T.
+
+    >>> short(1_796_672)
+    '1.8M'
+    """
+    if number < 9999.5:
+        return f"{number:,.0f}"
+    size, sign = next(s for s in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")) if number >= 0.9995 * s[0])
+    return (f"{number / size:.0f}" if number >= 99.95 * size else f"{number / size:.1f}".removesuffix(".0")) + sign
+
+
+def duration(seconds: float) -> str:
+    """In the two units that say it.
+
+    >>> duration(597)
+    '9 min 57 s'
+    """
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for size, large, small, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            return f"{whole // size:,} {large}" + (f" {rest} {name}" if (rest := whole % size // small) else "")
+    return f"{whole} s"

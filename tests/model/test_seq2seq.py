@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from quoth.generate.cache import make_caches
+from quoth.model.attention import Attention, attend
+from quoth.model.config import family
+from quoth.model.seq2seq import Seq2Seq, encoder
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def config(**given):
+    return family("modern", vocabulary=23, **{"width": 32, "layers": 2, "heads": 4, "context": 10, **given})
+
+
+def shaken(model):
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    return model.double().eval()
+
+
+def test_an_encoder_hears_what_comes_later():
+    model = shaken(encoder(config()))
+    token_BT = torch.randint(23, (2, 10))
+    changed = token_BT.clone()
+    changed[:, 7] = (changed[:, 7] + 1) % 23
+    assert (model(token_BT) - model(changed)).abs().amax((0, 2)).gt(1e-9).all()
+
+
+def test_cross_attention_is_attend_with_another_source():
+    attention = Attention(config(qk_norm=False)).double()
+    x_BTC, y_BSC = torch.randn(2, 5, 32).double(), torch.randn(2, 7, 32).double()
+
+    def heads(y):
+        return y.reshape(*y.shape[:-1], -1, attention.head_size).transpose(1, 2)
+
+    q, k, v = heads(attention.query(x_BTC)), heads(attention.key(y_BSC)), heads(attention.value(y_BSC))
+    by_hand = attention.out(attend(q, k, v, causal=False).transpose(1, 2).flatten(-2))
+    torch.testing.assert_close(attention(x_BTC, source_BSC=y_BSC), by_hand, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(attention(x_BTC, source_BSC=x_BTC)[:, -1], attention(x_BTC)[:, -1])
+
+
+def test_what_is_written_is_causal_and_hears_all_of_the_source():
+    model = shaken(Seq2Seq(config(), source=6))
+    token_BT = torch.randint(23, (2, 6 + 8))
+    later, source = token_BT.clone(), token_BT.clone()
+    later[:, 6 + 5] = (later[:, 6 + 5] + 1) % 23
+    source[:, 3] = (source[:, 3] + 1) % 23
+    with torch.no_grad():
+        logits, moved_later, moved_source = model(token_BT), model(later), model(source)
+    assert logits.shape == (2, 8, 23)
+    assert torch.equal(logits[:, :5], moved_later[:, :5])
+    assert (logits - moved_source).abs().amax((0, 2)).gt(1e-9).all()
+
+
+@pytest.mark.parametrize("split", [1, 4])
+def test_a_decoder_bound_to_its_source_writes_the_same_with_a_cache(split):
+    model = shaken(Seq2Seq(config(), source=6))
+    token_BT = torch.randint(23, (2, 6 + 8))
+    with torch.no_grad():
+        bound, target = model.given(token_BT[:, :6]), token_BT[:, 6:]
+        caches = make_caches(2, bound.config, torch.float64, torch.device("cpu"))
+        parts = torch.cat((bound(target[:, :split], caches, 0), bound(target[:, split:], caches, split)), dim=1)
+        torch.testing.assert_close(parts, model(token_BT), rtol=1e-12, atol=1e-12)
