@@ -68,6 +68,18 @@ def test_what_an_exercise_prints_can_be_checked(quoth: Quoth, here: Path) -> Non
     assert result.code == 1 and "window_mask(6, 3) is a tensor (6, 6), not None." in result.out
 
 
+def test_what_a_file_prints_is_not_the_answer(quoth: Quoth, here: Path) -> None:
+    code = "print('hello')\ndef scale(head_size):\n    print('again')\n    return head_size**-0.5"
+    result = quoth("exercise", "check", write("scaling-1", code), "--json")
+    assert json.loads(result.out) == {"exercise": "scaling-1", "right": True, "mistake": None}
+
+
+@pytest.mark.parametrize("value", ["torch.ones(3)", "'text'", "None", "[1, 2]", "__import__('numpy').ones(3)"])
+def test_a_result_of_another_kind_is_shown(quoth: Quoth, here: Path, value: str) -> None:
+    result = quoth("exercise", "check", write("scaling-1", f"def scale(head_size):\n    return {value}"))
+    assert result.code == 1 and result.out.startswith("scaling-1: scale(16) is 0.25, not ")
+
+
 def test_exercises_are_listed(quoth: Quoth) -> None:
     lines = quoth("exercise").out.splitlines()
     listed = json.loads(quoth("exercise", "--json").out)["exercises"]
@@ -83,6 +95,8 @@ def test_exercises_are_listed(quoth: Quoth) -> None:
         ("# exercise: norm-1\n", "has no function layer_norm"),
         ("# exercise: norm-1\nimport nothing_such\n", "does not run: ModuleNotFoundError"),
         ("# exercise: norm-1\ndef layer_norm(:\n", "does not run: SyntaxError"),
+        ("# exercise: norm-1\nexit(3)\n", "does not run: SystemExit: 3"),
+        ("# exercise: norm-1\nraise ValueError('one\\ntwo')\n", "does not run: ValueError: one."),
     ],
 )
 def test_a_file_that_cannot_be_checked_is_a_sentence(quoth: Quoth, here: Path, text: str | None, said: str) -> None:

@@ -22,7 +22,7 @@ def test_a_climb_as_a_table(quoth: Quoth, here: Path) -> None:
     )
     assert result.code == 0
     head, row = (line.split() for line in result.out.splitlines()[-5:] if line.startswith(("rung", "bigram")))
-    assert head == ["rung", "parameters", "steps", "time", "training", "validation", "sampled", "±", "lecture"]
+    assert " ".join(head) == "rung parameters steps time training validation sampled corrected ± lecture"
     assert row[0] == "bigram" and row[-1] == "2.5"
 
 
@@ -44,7 +44,7 @@ def test_the_scaled_rung_is_a_run(quoth: Quoth, here: Path) -> None:
         (["ladder", "text.txt", "--seeds", "0"], "seeds and minutes must be above 0"),
         (["explain", "atention"], "did you mean 'attention'"),
         (["explain", "sets", "--data", "text.txt", "--text", "thé king of the sea"], "'é' at position 2"),
-        (["explain", "sets", "--data", "text.txt", "--text", "the"], "needs at least 8"),
+        (["explain", "sets", "--data", "text.txt", "--text", "the"], "needs at least 9"),
         (["explain", "sets", "--data", "nowhere.txt"], "'nowhere.txt' is neither a file"),
     ],
 )
@@ -61,6 +61,17 @@ def test_topics_are_listed(quoth: Quoth) -> None:
 def test_an_explanation_shows_tensors_with_their_shapes(quoth: Quoth, here: Path) -> None:
     result = quoth("explain", "masks", "--data", "text.txt", "--text", "the king and queen")
     assert result.code == 0 and "causal=True" in result.out and "(8, 8)" in result.out and "0.00" in result.out
+
+
+def test_without_a_text_the_data_has_one(quoth: Quoth, here: Path) -> None:
+    result = quoth("explain", "averaging", "--data", "text.txt", "--out", "shown")
+    assert result.code == 0
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    record = json.loads((here / "shown/averaging.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    assert record["text"] in (here / "text.txt").read_text(encoding="utf-8")
 
 
 def test_an_explanation_as_json_and_as_drawings(quoth: Quoth, here: Path) -> None:

@@ -1,4 +1,4 @@
-"""The rungs are chained: each is the one before, with something made general. In float64, to 1e-12."""
+"""The rungs are chained by equalities, in float64 to 1e-12: each holds an earlier one as a special case."""
 
 import math
 
@@ -8,10 +8,11 @@ import torch
 from quoth.ladder import bigram, embedding, heads, norm, residual
 from quoth.ladder.attention import Head
 from quoth.ladder.averaging import mean_loop, mean_matmul, mean_softmax
-from quoth.ladder.heads import Heads, from_fused
+from quoth.ladder.heads import Heads, from_attention
 from quoth.ladder.residual import Times
 from quoth.ladder.rung import Rung
 from quoth.ladder.sets import moved
+from quoth.ladder.think import Think
 from quoth.model.attention import Attention, attend
 from quoth.model.config import family
 from quoth.model.gpt import GPT, Block
@@ -55,7 +56,31 @@ def test_a_list_of_heads_is_the_fused_attention():
     c = config()
     attention, x_BTC = Attention(c).double(), vectors(2, 8, 24)
     attention.out = torch.nn.Identity()
-    torch.testing.assert_close(from_fused(attention, c)(x_BTC), attention(x_BTC), **EXACT)
+    torch.testing.assert_close(from_attention(attention, c)(x_BTC), attention(x_BTC), **EXACT)
+
+
+def test_one_of_several_heads_is_one_head():
+    c = config(heads=1)
+    heads, x_BTC = Heads(c).double(), vectors(2, 8, 24)
+    torch.testing.assert_close(heads(x_BTC), heads.heads[0](x_BTC), **EXACT)
+
+
+def test_blocks_that_add_nothing_are_no_blocks():
+    deep, flat = residual.RUNG.model(23, seed=0).double(), embedding.RUNG.model(23, seed=0).double()
+    for block in deep.blocks:
+        for linear in (block.attention.out, block.mlp.down):
+            torch.nn.init.zeros_(linear.weight)
+            torch.nn.init.zeros_(linear.bias)
+    flat.embed, flat.head, flat.positions = deep.embed, deep.head, deep.positions
+    token_BT = torch.randint(23, (4, 8))
+    torch.testing.assert_close(deep(token_BT), flat(token_BT), **EXACT)
+
+
+def test_thinking_is_a_linear_layer_and_relu_of_what_the_heads_say():
+    block, x_BTC = Think(config()).double(), vectors(2, 8, 24)
+    said = torch.cat([head(x_BTC) for head in block.heads.heads], dim=-1)
+    linear = block.mlp[0]
+    torch.testing.assert_close(block(x_BTC), (said @ linear.weight.T + linear.bias).relu(), **EXACT)
 
 
 def test_a_model_without_layers_is_a_bigram():
@@ -90,7 +115,7 @@ def test_the_filmed_scale_is_a_head_with_that_scale():
     x_BTC = vectors(2, 8, 24)
     for block, scale in ((filmed, c.width**-0.5), (plain, c.head_size**-0.5)):
         by_hand = Heads(c, scale).double()
-        by_hand.load_state_dict(from_fused(block.attention, c).state_dict())
+        by_hand.load_state_dict(from_attention(block.attention, c).state_dict())
         block.attention.out = torch.nn.Identity()
         torch.testing.assert_close(block.attention(x_BTC), by_hand(x_BTC), **EXACT)
 

@@ -16,7 +16,7 @@ from quoth.model.gpt import GPT
 from quoth.model.seq2seq import Seq2Seq
 from quoth.system.errors import InputError
 
-FILES = sorted(Path(quoth.ladder.__file__).parent.glob("*.py"))
+FILES = sorted(Path(quoth.ladder.__file__).parent.rglob("*.py"))
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_an_unknown_topic_suggests_the_nearest() -> None:
 
 
 def test_a_text_too_short_says_what_it_needs(lesson: Lesson) -> None:
-    with pytest.raises(InputError, match="has 3 tokens, but a topic needs at least 8"):
+    with pytest.raises(InputError, match="has 3 tokens, but a topic needs at least 9"):
         Lesson("the", lesson.corpus)
 
 

@@ -5,6 +5,7 @@ from quoth.generate.cache import make_caches
 from quoth.model.attention import Attention, attend
 from quoth.model.config import family
 from quoth.model.seq2seq import Seq2Seq, encoder
+from quoth.train.optimizers import Muon, make_optimizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -38,6 +39,28 @@ def test_cross_attention_is_attend_with_another_source():
     by_hand = attention.out(attend(q, k, v, causal=False).transpose(1, 2).flatten(-2))
     torch.testing.assert_close(attention(x_BTC, source_BSC=y_BSC), by_hand, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(attention(x_BTC, source_BSC=x_BTC)[:, -1], attention(x_BTC)[:, -1])
+
+
+@pytest.mark.parametrize("init", ["zero", "normal"])
+def test_all_that_writes_into_the_stream_begins_small(init):
+    model = Seq2Seq(config(init=init), source=6)
+    block = model.decoder.blocks[0]
+    spread = {"zero": 0.0, "normal": 0.02 / 2**0.5 / 2**0.5}[init]
+    for linear in (block.attention.out, block.cross.out, block.mlp.down):
+        assert linear.weight.std().item() == pytest.approx(spread, rel=0.15)
+
+
+def test_muon_moves_the_matrices_of_both_halves():
+    model = Seq2Seq(config(), source=6)
+    (muon,) = (part for part in make_optimizer(model).parts if isinstance(part, Muon))
+    moved = {id(p) for group in muon.param_groups for p in group["params"]}
+    blocks = [*model.encoder.blocks.parameters(), *model.decoder.blocks.parameters()]
+    assert moved == {id(p) for p in blocks if p.dim() == 2}
+
+
+def test_a_cross_block_refuses_to_be_without_a_source():
+    with pytest.raises(ValueError, match="needs a source"):
+        Seq2Seq(config(), source=6).decoder(torch.zeros(1, 3, dtype=torch.long))
 
 
 def test_what_is_written_is_causal_and_hears_all_of_the_source():

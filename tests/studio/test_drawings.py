@@ -1,7 +1,7 @@
 import math
 from xml.etree import ElementTree
 
-from quoth.studio.drawings import curves_svg, graph_dot, graph_svg
+from quoth.studio.drawings import curves_svg, graph_dot, graph_svg, matrix_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -16,6 +16,14 @@ def test_curves_are_drawn_where_their_values_are():
     assert [y for _, y in places] == sorted((y for _, y in places), reverse=True)
     assert len(down.get("points").split()) == 2
     assert {"A & B", "a<b", "c"} <= {text.text for text in drawing.iter(f"{SVG}text")}
+
+
+def test_a_matrix_is_darker_where_it_is_larger():
+    drawing = ElementTree.fromstring(matrix_svg("m", [[1.0, -0.5], [0.0, -math.inf]], ["'a'", "'b'"], ["x", "y"]))
+    _, *squares = drawing.findall(f"{SVG}rect")
+    assert [float(square.get("fill-opacity")) for square in squares] == [1, 0.5, 0, 0]
+    assert squares[0].get("fill") != squares[1].get("fill")
+    assert {"'a'", "y", "1.00", "-0.50", "−∞"} <= {text.text for text in drawing.iter(f"{SVG}text")}
 
 
 def test_a_graph_has_an_arc_for_each_edge():

@@ -39,7 +39,7 @@ usage: quoth COMMAND [OPTIONS]
 
 
 def dispatch(arguments: list[str]) -> int:
-    """Run a command; its exit code: 0, or 2 after a sentence about bad input, or 130 after Ctrl-C."""
+    """Run a command; its exit code: 0, 1 where a check says no, 2 after a sentence on bad input, 130 after Ctrl-C."""
     started = time.monotonic()
     for stream in (sys.stdout, sys.stderr):
         # A character that a terminal's encoding lacks must not end a run.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import runpy
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -69,6 +71,7 @@ def check(file: Path) -> tuple[str, str | None]:
         InputError: the file cannot be read or run, or says nothing of an exercise.
     """
     from quoth.ladder.exercises import named
+    from quoth.ladder.exercises.compare import first_line
     from quoth.system.errors import InputError
 
     try:
@@ -80,10 +83,12 @@ def check(file: Path) -> tuple[str, str | None]:
         raise InputError(f"{file} should begin with `# exercise: NAME`; `quoth exercise` lists the names.")
     known = named(found[1])
     try:
-        written: dict[str, Any] = runpy.run_path(str(file))
-    except Exception as error:
-        raise InputError(f"{file} does not run: {type(error).__name__}: {error}.") from error
+        with redirect_stdout(sys.stderr):  # What it prints is not the answer.
+            written: dict[str, Any] = runpy.run_path(str(file))
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{file} does not run: {first_line(error)}.") from error
     function = written.get(known.right.__name__)
     if not callable(function):
         raise InputError(f"{file} has no function {known.right.__name__}.")
-    return found[1], known.judge(function)
+    with redirect_stdout(sys.stderr):
+        return found[1], known.judge(function)

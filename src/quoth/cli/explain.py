@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from quoth.cli.arguments import parse
-from quoth.cli.output import columns, print_json, wrapped
+from quoth.cli.output import columns, plain, print_json, wrapped
 from quoth.cli.settings import words
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from quoth.ladder.parts import Part
+    from quoth.text.corpus import Corpus
 
 TEXT = "First Citizen:\nBefore we proceed any further, hear me speak."
 
@@ -28,7 +29,7 @@ class Arguments:
 
     Attributes:
         topic: such as batches, averaging, attention, scaling or residual.
-        text: what it is shown on.
+        text: what it is shown on; when left out, a line of Shakespeare, or the first line of the data.
         data: what small models learn from, and whose characters are known: a named corpus, a file or a folder.
         seed: of everything random.
         out: a folder for the drawings (.svg, .dot) and the numbers (.json).
@@ -36,7 +37,7 @@ class Arguments:
     """
 
     topic: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="[TOPIC]", help_behavior_hint="")]] = None
-    text: str = TEXT
+    text: words("TEXT") = None  # type: ignore[valid-type]
     data: str = "shakespeare"
     seed: int = 1337
     out: words("FOLDER") = None  # type: ignore[valid-type]
@@ -63,22 +64,32 @@ def main(arguments: list[str], started: float) -> None:
     from quoth.text.corpus import corpus
 
     torch.set_num_threads(1)  # The models are small.
+    if not 0 <= a.seed < 2**63:
+        raise InputError(f"seed must lie in [0, 2⁶³), not {a.seed}.")
     torch.manual_seed(a.seed)
-    if a.seed < 0:
-        raise InputError(f"seed must be 0 or more, not {a.seed}.")
-    lesson = Lesson(a.text, corpus(a.data), a.seed)
+    known = corpus(a.data)
+    text = a.text if a.text is not None else TEXT if a.data == "shakespeare" else first_line(known)
+    lesson = Lesson(text, known, a.seed)
     parts = []
     for part in explain(lesson):
         parts.append(part)
         if not a.json:
             print("\n".join([*lines(part), ""]), flush=True)
-    record = {"topic": a.topic, "text": a.text, "parts": [as_json(part) for part in parts]}
+    record = {"topic": a.topic, "text": text, "parts": [as_json(part) for part in parts]}
     if a.out:
         for path in write(Path(a.out).expanduser(), a.topic, parts, record):
             if not a.json:
                 print(f"written: {path}")
     if a.json:
         print_json(record)
+
+
+def first_line(known: Corpus) -> str:
+    """The first line of a corpus that is long enough to be shown something on."""
+    from quoth.text.tokenizer import decode
+
+    begins = decode(known.tokenizer, known.train[:2000].tolist())
+    return next((line for line in begins.splitlines() if len(line) > 10), begins)[:60]
 
 
 def lines(part: Part) -> Iterator[str]:
@@ -145,13 +156,15 @@ def write(folder: Path, name: str, parts: Sequence[Part], record: dict[str, Any]
     import json
 
     from quoth.ladder.communication import edges
-    from quoth.ladder.parts import Curves, Graph
-    from quoth.studio.drawings import curves_svg, graph_dot, graph_svg
+    from quoth.ladder.parts import Curves, Graph, Show
+    from quoth.studio.drawings import curves_svg, graph_dot, graph_svg, matrix_svg
     from quoth.system.files import write_atomic, writing
 
-    files = {f"{name}.json": json.dumps(record, indent=2)}
+    files = {f"{name}.json": json.dumps(plain(record), indent=2)}
     for part in parts:
         match part:
+            case Show(title, tensor, rows, names) if tensor.dim() == 2 and tensor.is_floating_point():
+                files[f"{_slug(title)}.svg"] = matrix_svg(title, tensor.tolist(), rows, names)
             case Curves(title, x_name, y_name, x, by_name, log):
                 files[f"{_slug(title)}.svg"] = curves_svg(title, x_name, y_name, x, by_name, log=log)
             case Graph(title, labels, weight_TS):
@@ -165,7 +178,7 @@ def write(folder: Path, name: str, parts: Sequence[Part], record: dict[str, Any]
 
 
 def _slug(title: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:60].strip("-")
 
 
 def _shape(tensor: Tensor) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +27,7 @@ class Arguments:
     Attributes:
         data: a named corpus (shakespeare, plays), a UTF-8 file, or a folder of them; read in characters.
         rung: only one: bigram, embedding, one-head, many-heads, think, residual, norm or scaled.
-        faithful: as filmed: the lecture's scale and initialisation, and its sampled loss beside the exact one.
+        faithful: as filmed, with the lecture's scale, initialisation and sampled loss; and as corrected, beside it.
         seeds: how many times each rung is trained.
         seed: the first seed.
         steps: steps of each small rung; 0 for the lecture's, 3,000 for the bigram and 5,000 for the others.
@@ -55,15 +56,14 @@ def main(arguments: list[str], started: float) -> None:
     from quoth.train.run import new_run
 
     rungs = rungs_named(a.rung)
-    if a.seeds < 1 or not a.minutes > 0 or min(a.steps, a.seed) < 0:
-        raise InputError("seeds and minutes must be above 0, and seed and steps 0 or more.")
+    if a.seeds < 1 or not a.minutes > 0 or min(a.steps, a.seed) < 0 or a.seed >= 2**32:
+        raise InputError("seeds and minutes must be above 0, seed and steps 0 or more, and seed below 2³².")
     text = corpus(a.data)
     folder = new_run(a.out, "ladder", text.name)
-    seeds = range(a.seed, a.seed + a.seeds)
-    ladder = Ladder(text, a.data, folder, rungs, seeds, a.faithful, a.steps, a.minutes)
+    ladder = Ladder(a.data, folder, rungs, range(a.seed, a.seed + a.seeds), a.faithful, a.steps, a.minutes)
     screen = console(a.json)
     for outcomes in climb(ladder, screen):
-        climbed = record(ladder, outcomes)
+        climbed = record(ladder, text.name, outcomes)
         report = save(folder, climbed)
     if a.json:
         print_json({**climbed, "folder": str(folder), "seconds": round(time.monotonic() - started, 2)})
@@ -77,38 +77,37 @@ def main(arguments: list[str], started: float) -> None:
 
 
 def climb(ladder: Ladder, screen: Console) -> Iterator[dict[tuple[str, int], Outcome]]:
-    """Climb, saying where it is: a living line on a terminal, elsewhere a line for each seed of a rung.
+    """Climb with a line for each seed of a rung; on a terminal another one lives meanwhile.
 
     Yields all outcomes so far whenever a rung is done, so that an interrupted climb keeps those.
     """
     outcomes: dict[tuple[str, int], Outcome] = {}
-    live = screen.status("", spinner="line") if is_live(screen) else None
-    if live:
-        live.start()
-    try:
-        for attempt in ladder.climb():
-            if attempt.outcome:
-                outcomes[attempt.rung, attempt.seed] = attempt.outcome
-                loss, took = attempt.outcome.validation_loss, duration(attempt.outcome.seconds)
-                said = f"{attempt.rung:<11} seed {attempt.seed}   validation {loss:.3f}   {took}"
-                screen.print(said, markup=False)
-                if attempt.seed == ladder.seeds[-1]:
-                    yield outcomes
-            elif live:
-                live.update(f"{attempt.rung}, seed {attempt.seed}: {attempt.progress:.0%}, loss {attempt.loss:.3f}")
-    finally:
-        if live:
-            live.stop()
+    total = len(ladder.rungs) * len(ladder.seeds)
+    with screen.status("climbing", spinner="line") if is_live(screen) else nullcontext() as live:
+        for name, seed, outcome in ladder.climb():
+            outcomes[name, seed] = outcome
+            took = duration(outcome.seconds)
+            screen.print(f"{name:<11} seed {seed}   validation {outcome.validation_loss:.3f}   {took}", markup=False)
+            if live:
+                live.update(f"climbing: {len(outcomes)} of {total}")
+            if seed == ladder.seeds[-1]:
+                yield outcomes
 
 
 def table(climbed: dict[str, Any]) -> Iterator[str]:
     """The rungs under each other, as the report has them."""
     head = ["rung", "parameters", "steps", "time", "training", "validation", "±", "lecture"]
-    rows = [[*head[:6], *(["sampled"] if climbed["faithful"] else []), *head[6:]]]
+    rows = [[*head[:6], *(["sampled", "corrected"] if climbed["faithful"] else []), *head[6:]]]
     for rung in climbed["rungs"]:
-        sampled, lecture = rung["sampled_validation_loss"], rung["lecture_loss"]
+        more, lecture = (rung["sampled_validation_loss"], rung["corrected_loss"]), rung["lecture_loss"]
         row = [rung["name"], f"{rung['parameters']:,}", f"{rung['steps']:,.0f}", duration(rung["seconds"])]
         row += [f"{rung['train_loss']:.3f}", f"{rung['validation_loss']:.3f}"]
-        row += ["–" if sampled is None else f"{sampled:.3f}"] if climbed["faithful"] else []
-        rows.append([*row, f"{rung['spread'] / 2:.3f}", "–" if lecture is None else f"{lecture:g}"])
+        row += ["–" if loss is None else f"{loss:.3f}" for loss in more] if climbed["faithful"] else []
+        rows.append(
+            [
+                *row,
+                f"{rung['spread'] / 2:.3f}" if len(rung["seeds"]) > 1 else "–",
+                "–" if lecture is None else f"{lecture:g}",
+            ]
+        )
     yield from columns(rows, set(range(1, len(rows[0]))))

@@ -58,9 +58,13 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     with torch.no_grad():
         x_BTC = model.positions.add(model.embed(ids[None]), 0, len(ids))
         yield Say(
-            "Each token emits a query (what am I looking for), a key (what do I have) and a value (what I tell who "
-            "listens). The score of a pair is the product of query and key; a softmax makes weights of scores."
+            "Each token emits a query (what am I looking for), a key (what do I have) and a value (what I tell those "
+            "who listen). A pair's score is the product of query and key over √K; a softmax makes weights of scores."
         )
+        for name in ("query", "key", "value"):
+            yield Show(
+                f"{name}, four of {head.query.out_features} channels", getattr(head, name)(x_BTC)[0, :, :4], names
+            )
         yield Show("scores, query rows × key columns", head.scores(x_BTC)[0], rows=names, columns=names)
         yield Show("weights: the future hidden, each row summing to 1", head.weights(x_BTC)[0], names, names)
         yield Show("what comes out for the last token, (K,)", head(x_BTC)[0, -1])

@@ -65,6 +65,6 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     columns = ["window", "loop, ms", "product, ms", "softmax, ms", "loop over product"]
     yield Table("Time for 4 rows of 32 channels", columns, rows)
     yield Say(
-        "The loop grows with every row and time; the product is one call. The softmax is not slower, and its zeros are "
-        "a place to put something: how much each token *wants* to hear from each earlier one. That is attention."
+        "The loop grows with every row and time; the product is one call. The softmax costs little more, and its zeros "
+        "are a place to put something: how much each token *wants* to hear from each earlier one. That is attention."
     )

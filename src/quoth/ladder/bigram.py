@@ -63,14 +63,14 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     rows.append(("counted", counted_loss(table)))
     yield Table("Loss on the training text, nats per token", ["table", "loss"], rows)
     yield Say(
-        f"Counting pairs gives the best table there is; training comes to within {rows[1][1] - rows[2][1]:.3f} nats of "
-        "it, by following gradients alone. The next rungs cannot be counted."
+        "Counting pairs gives the best table for the text that was counted; following gradients alone, training comes "
+        f"to within {rows[1][1] - rows[2][1]:.3f} nats of it. A model with attention cannot be counted."
     )
     ids = lesson.ids[:8]
     p_TV = after(ids[None])[0].softmax(-1).detach()
     best = p_TV.topk(min(5, V), dim=-1).indices
     columns = lesson.names(best[-1])
     yield Show(f"What follows {lesson.names(ids[-1:])[0]}, trained", p_TV[-1:, best[-1]], columns=columns)
-    yield Show("and counted", table[ids[-1], best[-1]][None] / table[ids[-1]].sum(), columns=columns)
+    yield Show("and counted", table[ids[-1], best[-1]][None] / table[ids[-1]].sum().clamp(min=1), columns=columns)
     texts = [written(model, lesson.tokenizer, 120, lesson.seed) for model in (before, after)]
     yield Say(f"Before training it writes:\n{texts[0]}\nAfter it:\n{texts[1]}")

@@ -10,7 +10,7 @@ from torch import Tensor
 from quoth.ladder import attention
 from quoth.ladder.attention import Head
 from quoth.ladder.lesson import Lesson
-from quoth.ladder.parts import Graph, Part, Say, Table
+from quoth.ladder.parts import Graph, Part, Say, Show, Table
 
 
 def edges(weight_TS: Tensor, least: float = 0.0) -> list[tuple[int, int, float]]:
@@ -27,6 +27,7 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     names = [f"{t} {name}" for t, name in enumerate(lesson.names(ids))]
     with torch.no_grad():
         weight_TS = head.weights(model.positions.add(model.embed(ids[None]), 0, len(ids)))[0]
+    yield Show("weights of the text's first tokens: rows hear columns", weight_TS, names, names)
     yield Graph("Who hears from whom", names, weight_TS)
     heard = [edges(weight_TS[[t]])[:3] for t in range(len(ids))]
     rows = [(names[t], ", ".join(f"{names[s]} {w:.2f}" for s, _, w in row)) for t, row in enumerate(heard)]

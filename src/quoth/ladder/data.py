@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from quoth.ladder.lesson import Lesson
-from quoth.ladder.parts import Part, Say, Table
+from quoth.ladder.parts import Part, Say, Show, Table
 
 
 def frequencies(token_N: Tensor, vocabulary: int) -> Tensor:
@@ -25,8 +25,9 @@ def unigram_loss(p_V: Tensor) -> float:
 def explain(lesson: Lesson) -> Iterator[Part]:
     """The first lines, the alphabet, and the loss of the simplest guess there is."""
     V = lesson.tokenizer.vocabulary
-    yield Say(f"{len(lesson.train):,} tokens to learn from, {V} of them different. It begins:")
+    yield Say(f"{len(lesson.train):,} tokens to learn from, of a vocabulary of {V}. They begin:")
     yield Say(lesson.read(lesson.train[:250].tolist()))
+    yield Show("your text as ids, (T,)", lesson.ids)
     p_V = frequencies(lesson.train, V)
     most, least = p_V.argsort(descending=True)[:8], p_V.argsort()[:4]
     rows = [(name, f"{p_V[i]:.2%}") for i in (*most, *least) for name in lesson.names(i[None])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,12 +12,20 @@ import torch
 from quoth.ladder import norm
 from quoth.ladder.lesson import Lesson
 from quoth.ladder.parts import Part, Say, Show, Table
+from quoth.ladder.rung import BATCH
 from quoth.model.config import family
 from quoth.model.layers import Dropout
 
 # Little text and a large model, so that there is something to learn by heart within seconds.
 CHARACTERS, STEPS, RATES = 20_000, 1200, (0.0, 0.2, 0.4)
-SHAPE = {"width": 96, "layers": 3, "heads": 4, "context": 16, "norm": "layernorm", "dropout_shape": "channel"}
+SHAPE: dict[str, Any] = {
+    "width": 96,
+    "layers": 3,
+    "heads": 4,
+    "context": 16,
+    "norm": "layernorm",
+    "dropout_shape": "channel",
+}
 
 
 def explain(lesson: Lesson) -> Iterator[Part]:
@@ -24,21 +33,20 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     c = family("lecture", vocabulary=65, width=8, heads=1, dropout=0.5)
     torch.manual_seed(lesson.seed)
     drop = Dropout(c)
-    yield Show(
-        "ones, with half dropped and the rest doubled, in two passes", torch.cat([drop(torch.ones(1, 8)) for _ in "12"])
-    )
+    twice = torch.cat([drop(torch.ones(1, 8)) for _ in range(2)])
+    yield Show("ones, with half dropped and the rest doubled, in two passes", twice)
     yield Show("after training nothing is dropped", drop.eval()(torch.ones(1, 8)))
     few = replace(lesson.corpus, train=np.asarray(lesson.corpus.train[:CHARACTERS]))
     short = replace(lesson, corpus=few)
     rows = []
     for rate in RATES:
-        rung = replace(norm.RUNG, config={**SHAPE, "dropout": rate}, learning_rate=2e-3)
+        rung = replace(norm.RUNG, config={**SHAPE, "norm": "layernorm", "dropout": rate}, learning_rate=2e-3)
         model = short.trained(rung, STEPS)
         train, validation = short.loss(model, "train"), short.loss(model)
         rows.append((f"{rate:.0%}", f"{train:.3f}", f"{validation:.3f}", f"{validation - train:.3f}"))
-    epochs = STEPS * 32 * 16 / CHARACTERS
+    epochs = STEPS * BATCH * SHAPE["context"] / len(few.train)
     columns = ["dropped", "train", "validation", "gap"]
-    yield Table(f"{CHARACTERS:,} tokens read {epochs:.0f} times over", columns, rows)
+    yield Table(f"{len(few.train):,} tokens read {epochs:.0f} times over", columns, rows)
     yield Say(
         "Without dropout the model knows its text by heart, and pays for it on text it has not seen. Dropout closes "
         "the gap from the training side; whether validation gains depends on how far it had come apart."

@@ -29,13 +29,14 @@ class Masked:
     mask: int
 
     def __getitem__(self, step: int) -> list[Batch]:
-        rng = torch.Generator().manual_seed(self.windows.seed * 2**20 + step)
+        rng = torch.Generator().manual_seed((self.windows.seed * 2**20 + step) % 2**63)
         return [hide(batch.x_BT, self.mask, rng) for batch in self.windows[step]]
 
 
 def hide(token_BT: Tensor, mask: int, rng: torch.Generator) -> Batch:
     """x with some tokens hidden, y what stood everywhere, and a weight of 1 where it was hidden."""
-    hidden_BT = torch.rand(token_BT.shape, generator=rng) < SHARE
+    rank_BT = torch.rand(token_BT.shape, generator=rng)
+    hidden_BT = (rank_BT < SHARE) | (rank_BT == rank_BT.min())  # At least one, however short the text.
     return Batch(token_BT.masked_fill(hidden_BT, mask), token_BT, hidden_BT.float())
 
 

@@ -36,7 +36,7 @@ RUNG = Rung(
 )
 
 
-def from_fused(attention: Attention, c: GPTConfig) -> Heads:
+def from_attention(attention: Attention, c: GPTConfig) -> Heads:
     """The list of heads with the weights of an `Attention`: rows hK to (h + 1)K of each matrix are head h's."""
     heads = Heads(c).to(attention.query.weight.dtype)
     with torch.no_grad():
@@ -64,7 +64,7 @@ def explain(lesson: Lesson) -> Iterator[Part]:
         c = family("lecture", vocabulary=65, layers=1, width=128, heads=heads, dropout=0.0)
         fused, x = Attention(c), torch.randn(8, 64, 128)
         fused.out = nn.Identity()  # type: ignore[assignment]
-        listed = from_fused(fused, c)
+        listed = from_attention(fused.eval(), c)
         with torch.no_grad():
             apart = (listed(x) - fused(x)).abs().max().item()
             took = milliseconds(listed, x), milliseconds(fused, x)

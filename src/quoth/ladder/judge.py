@@ -30,6 +30,6 @@ def sampled_loss(model: nn.Module, tokens: NDArray[np.integer], context: int, se
 
 
 def written(model: GPT, tokenizer: Tokenizer, tokens: int, seed: int, *, cached: bool = False) -> str:
-    """What a model writes at its own spread. The lecture's blocks keep no cache."""
+    """What a model writes at temperature 1. The lecture's blocks keep no cache."""
     engine = Engine(model, tokenizer, cached=cached)
     return engine.samples(tokens=tokens, sampling=Sampling(temperature=1.0), seed=seed)[0]

@@ -18,7 +18,7 @@ from quoth.text.corpus import Corpus
 from quoth.text.tokenizer import Tokenizer, decode
 from quoth.train.evaluate import evaluate
 
-SHORTEST = 8
+SHORTEST = 9
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
-
 from quoth.ladder.lesson import Lesson
 from quoth.ladder.parts import Part, Say, Show
-from quoth.model.attention import attend
+from quoth.model.attention import attention_weights
 
 
 def explain(lesson: Lesson) -> Iterator[Part]:
@@ -16,12 +14,11 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     ids = lesson.ids[:8]
     names = lesson.names(ids)
     x_BHTK = lesson.vectors(8, 16)[None, None]
-    # With one-hot values, attention returns its own weights.
-    seen = {causal: attend(x_BHTK, x_BHTK, torch.eye(8)[None, None], causal=causal)[0, 0] for causal in (False, True)}
-    yield Show("encoder, attend(q, k, v, causal=False): every token hears every other", seen[False], names, names)
-    yield Show("decoder, attend(q, k, v, causal=True): no token hears a later one", seen[True], names, names)
+    seen = {causal: attention_weights(x_BHTK, x_BHTK, causal=causal)[0, 0] for causal in (False, True)}
+    yield Show("encoder, causal=False: every token hears every other", seen[False], names, names)
+    yield Show("decoder, causal=True: no token hears a later one", seen[True], names, names)
     yield Say(
         "A decoder writes: token t may not see what it is to predict, so the upper triangle is 0. An encoder reads: a "
         "review whose mood is wanted is there as a whole, so all may talk to all. Nothing else differs, neither in the "
-        "block nor in its weights."
+        "block nor in the shapes of its parameters."
     )

@@ -25,5 +25,5 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     yield Show("weight @ b: running means", weight @ b)
     yield Say(
         "Row t of the left matrix says how much of each row of b goes into row t of the result. Which rows, and how "
-        "much, is now a matrix that can be anything: next it is made of a softmax, and then of the tokens themselves."
+        "much, is now a matrix that can be anything. Next, a softmax makes it, and then the tokens themselves do."
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
+
 from quoth.ladder.lesson import Lesson
 from quoth.ladder.parts import Part, Say, Table
 from quoth.model.config import family
@@ -32,12 +34,14 @@ NAMES = (
 def explain(lesson: Lesson) -> Iterator[Part]:
     """A table of names; and that the `gpt2` family has GPT-2's number of parameters."""
     yield Table("The same thing", ["nanoGPT", "here", "what it is"], NAMES)
-    c = family("gpt2", vocabulary=65, layers=2, width=64, heads=4, context=32)
-    model = GPT(c)
+    with torch.device("meta"):
+        whole = GPT(family("gpt2", vocabulary=50257)).parameters_count
+        model = GPT(family("gpt2", vocabulary=65, layers=1, width=64, heads=4, context=32))
     yield Table(
         "A small `gpt2`, parameter by parameter", ["name", "shape", "numbers"],
         [(name, "×".join(map(str, p.shape)), p.numel()) for name, p in model.named_parameters()],
     )  # fmt: skip
+    yield Say(f"`GPT(family('gpt2', vocabulary=50257))` has {whole:,} parameters, as GPT-2 has.")
     yield Say(
         "Heads are an axis of one product in both: (B, T, C) is seen as (B, T, H, K) and turned to (B, H, T, K), and "
         "all heads of all rows are multiplied at once. `quoth explain heads` times that against a list."

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from quoth.ladder import residual
 from quoth.ladder.lesson import Lesson
-from quoth.ladder.parts import Part, Say, Table
+from quoth.ladder.parts import Part, Say, Show, Table
 from quoth.ladder.rung import Rung
 from quoth.model.layers import LayerNorm
 
@@ -36,7 +36,10 @@ def batch_norm(x_BTC: Tensor, eps: float = 1e-5) -> Tensor:
 
 def explain(lesson: Lesson) -> Iterator[Part]:
     """What each normalises, that ours equal torch's, and what a batch norm would let a token know."""
-    x_BTC = 3 * torch.randn(4, 8, 16, generator=torch.Generator().manual_seed(lesson.seed)) + 1
+    x_BTC = 3 * lesson.vectors(8, 16).expand(4, 8, 16) + torch.randn(4, 1, 16) + 1
+    names = lesson.names(lesson.ids[:8])
+    yield Show("x, four of 16 channels", x_BTC[0, :, :4], names)
+    yield Show("layer norm of it", layer_norm(x_BTC)[0, :, :4], names)
     ours, theirs = layer_norm(x_BTC), LayerNorm(16, 1e-5)(x_BTC)
     batch, torchs = batch_norm(x_BTC), nn.BatchNorm1d(16)(x_BTC.transpose(1, 2)).transpose(1, 2)
     rows = []
@@ -54,10 +57,9 @@ def explain(lesson: Lesson) -> Iterator[Part]:
         [f"{(f(y)[0, :5] - f(x_BTC)[0, :5]).abs().max().item():.3f}" for y in (future, neighbour)]
         for f in (layer_norm, batch_norm)
     ]
-    names = ["", "the future changes", "other rows change"]
-    yield Table(
-        "How far tokens 0 to 4 of row 0 move when", names, [("layer norm", *moved[0]), ("batch norm", *moved[1])]
-    )
+    changes = ["", "the future changes", "other rows change"]
+    kinds = [("layer norm", *moved[0]), ("batch norm", *moved[1])]
+    yield Table("How far tokens 0 to 4 of row 0 move when", changes, kinds)
     yield Say(
         "Batch norm takes its mean over time and rows, so a token would learn of its future and of its neighbours in "
         "the batch: neither causal nor independent. Layer norm looks at one token alone, in training and after it."

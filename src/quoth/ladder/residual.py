@@ -57,8 +57,8 @@ STRAIGHT = Rung(
 
 def gradient_norms(rung: Rung, lesson: Lesson, layers: int) -> list[float]:
     """The norm of the first gradient of each layer's weights, from the first layer to the last."""
-    deep = replace(rung, config={**rung.config, "layers": layers})
-    model = lesson.untrained(deep, faithful=True)
+    deep = replace(rung, config={**rung.config, "layers": layers, "init": "torch"})
+    model = lesson.untrained(deep)
     (batch,) = lesson.corpus.batches(32, model.config.context, seed=lesson.seed)[0]
     (next_token(model, batch) / batch.count).backward()  # type: ignore[no-untyped-call]
     grads = ([p.grad for p in layer.parameters() if p.grad is not None] for layer in model.blocks)

@@ -28,5 +28,5 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     yield Table("Four rows of a batch", names, rows)
     yield Say(
         "Zero is exactly zero. A batch is only for the hardware's sake: four graphs of eight nodes side by side, with "
-        "no edge between them. A request to a server cannot hear its neighbours, and a batch of 1×8 is 8 batches of 1."
+        "no edge between them. So a request to a server cannot hear its neighbours, and a batch may be cut in two."
     )

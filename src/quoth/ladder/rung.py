@@ -18,7 +18,7 @@ from quoth.train.objectives import next_token
 from quoth.train.optimizers import OptimizerConfig, make_optimizer
 
 # What the lecture's small models share.
-SMALL = {"context": 8, "width": 32, "layers": 1, "heads": 1, "norm": "none", "dropout": 0.0}
+SMALL: dict[str, Any] = {"context": 8, "width": 32, "layers": 1, "heads": 1, "norm": "none", "dropout": 0.0}
 BATCH = 32
 
 

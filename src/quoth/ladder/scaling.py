@@ -18,7 +18,7 @@ S = 8
 
 
 def scores(K: int, scale: float, seed: int) -> Tensor:
-    """Scores of unit queries against S unit keys, (1000, S)."""
+    """Scores of 1,000 queries against S keys, all of N(0, 1) numbers: (1000, S)."""
     rng = torch.Generator().manual_seed(seed)
     q, k = (torch.randn(1000, n, K, generator=rng) for n in (1, S))
     return (q @ k.mT)[:, 0] * scale
@@ -32,21 +32,21 @@ def entropy(score_NS: Tensor) -> float:
 
 def explain(lesson: Lesson) -> Iterator[Part]:
     """Variance of scores and entropy of the softmax by head size; and what it does to training."""
-    even = torch.tensor([0.1, -0.2, 0.3, -0.2, 0.5])
-    yield Show("softmax of 0.1, −0.2, 0.3, −0.2, 0.5", even.softmax(-1)[None])
-    yield Show("softmax of the same times 8: nearly one-hot", (8 * even).softmax(-1)[None])
+    score_S = torch.tensor([0.1, -0.2, 0.3, -0.2, 0.5])
+    yield Show("softmax of 0.1, −0.2, 0.3, −0.2, 0.5", score_S.softmax(-1)[None])
+    yield Show("softmax of the same times 8: one takes most", (8 * score_S).softmax(-1)[None])
     made = {(K, scaled): scores(K, K**-0.5 if scaled else 1.0, lesson.seed) for K in SIZES for scaled in (False, True)}
     rows: list[tuple[int | str, ...]] = []
     for K in SIZES:
         numbers = [v for s in (False, True) for v in (float(made[K, s].var()), entropy(made[K, s]))]
         rows.append((K, *(f"{v:.2f}" for v in numbers)))
     names = ["K", "variance of q·k", "entropy", "variance of q·k / √K", "entropy"]
-    yield Table(f"Unit queries and keys, {S} keys, ln {S} = {log(S):.2f}", names, rows)
+    yield Table(f"Queries and {S} keys of N(0, 1) numbers; ln {S} = {log(S):.2f}", names, rows)
     lines = {("divided by √K" if s else "as it is"): [entropy(made[K, s]) for K in SIZES] for s in (False, True)}
     yield Curves("Entropy of the softmax at the start", "head size K", "nats", list(SIZES), lines)
     yield Say(
-        "A product of K unit numbers has variance K. Undivided, a large head starts by listening to one token, "
-        "whichever happened to fit, and a softmax that is sure of itself passes almost no gradient."
+        "A product of two vectors of K such numbers has variance K. Undivided, a large head starts by listening to one "
+        "token, whichever happened to fit, and a softmax that is sure of itself passes almost no gradient."
     )
     wide = replace(RUNG, config={"width": 128, "init": "torch"})
     rungs = [

@@ -41,12 +41,13 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     rows = [(name, L, C, H, K, stated, f"{count(config(L, C, H, K)) / 1e9:.3f}B") for name, L, C, H, K, stated in GPT3]
     yield Table("GPT-3", ["", "layers", "width", "heads", "head size", "the paper says", "counted"], rows)
     yield Say(
-        "All are the model of this project with other numbers: the largest has 200,000 times the parameters of the one "
-        "that a laptop trains in three minutes, and saw 300 billion tokens; Tiny Shakespeare has about 300,000 of such."
+        "All are this model with other numbers, except that every other layer of GPT-3 looks only nearby. The largest "
+        "has 100,000 times the parameters of the one that a laptop trains in three minutes, and saw 300 billion "
+        "tokens; Tiny Shakespeare has about 300,000 of such."
     )
     yield Say(
-        "Pretraining on all of the internet's text makes a model that goes on from any document, a question as well as "
-        "its answer, or more questions. To make an assistant of it takes finetuning: first on some thousands of "
-        "written answers, then by preferences, as a reward model learned from people's rankings, or directly. Each is "
-        "a source of batches and an objective for the one loop."
+        "Pretraining on a large part of the internet makes a model that goes on from any document, a question as well "
+        "as its answer, or more questions. To make an assistant of it takes finetuning: first on some thousands of "
+        "written answers, then by preferences, by way of a reward model learned from people's rankings, or directly. "
+        "The loop is the same for each; what differs are the batches and the objective."
     )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from quoth.ladder import heads
 from quoth.ladder.heads import Heads
 from quoth.ladder.lesson import Lesson
-from quoth.ladder.parts import Part, Say, Table
+from quoth.ladder.parts import Part, Say, Show, Table
 from quoth.ladder.rung import Rung
 from quoth.model.config import GPTConfig
 
@@ -39,22 +39,19 @@ RUNG = Rung(
 def explain(lesson: Lesson) -> Iterator[Part]:
     """Which part of a block lets tokens meet, seen by changing one; and what thinking is worth."""
     model = lesson.trained(RUNG, steps=2000)
-    block, T = model.blocks[0], model.config.context
+    block, ids = model.blocks[0], lesson.ids[: model.config.context]
     assert isinstance(block, Think)
-    x_BTC = torch.randn(1, T, model.config.width)
+    names = lesson.names(ids)
+    x_BTC = model.positions.add(model.embed(ids[None]), 0, len(ids))
     changed = x_BTC.clone()
     changed[:, 2] += 1
     with torch.no_grad():
-        rows = [
-            (name, *moved)
-            for name, part in (("heads", block.heads), ("MLP", block.mlp))
-            for moved in [["moves" if d > 0 else "-" for d in (part(changed) - part(x_BTC)).abs().amax(-1)[0]]]
-        ]
-    yield Table("Token 2 is changed: which outputs move?", ["part", *(f"t = {t}" for t in range(T))], rows)
+        moved_PT = torch.stack([(f(changed) - f(x_BTC)).abs().amax(-1)[0] for f in (block.heads, block.mlp)])
+    yield Show("How far each token's output moves when token 2 is changed", moved_PT, ["heads", "MLP"], names)
     yield Say(
         "Through the heads a change reaches every later token; through the MLP none but its own. Heads are where "
         "tokens talk, the MLP is where each thinks alone."
     )
     without = lesson.trained(heads.RUNG, steps=2000)
     losses = [("heads alone", lesson.loss(without)), ("heads and MLP", lesson.loss(model))]
-    yield Table("Loss after 2,000 steps, training text", ["block", "nats per token"], losses)
+    yield Table("Loss after 2,000 steps, validation", ["block", "nats per token"], losses)

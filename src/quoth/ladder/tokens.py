@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from quoth.ladder.lesson import Lesson
-from quoth.ladder.parts import Part, Say, Table
+from quoth.ladder.parts import Part, Say, Show, Table
 from quoth.system.errors import InputError
 from quoth.text.tokenizer import Tokenizer, build
 
@@ -18,7 +18,7 @@ def tokenizers(lesson: Lesson) -> dict[str, Tokenizer | str]:
     made: dict[str, Tokenizer | str] = {}
     for spec in SPECS:
         try:
-            made[spec] = build(spec, "".join(sorted(set(learned_from + lesson.text))), lambda: iter([learned_from]))
+            made[spec] = build(spec, "", lambda: iter([learned_from])) if spec != "characters" else lesson.tokenizer
         except InputError as error:
             made[spec] = str(error)
     return made
@@ -28,6 +28,7 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     """Characters to ids and back, four tokenizers, and the split."""
     ids = lesson.ids.tolist()
     table = [(name, i) for name, i in dict(zip(lesson.names(lesson.ids), ids, strict=True)).items()]
+    yield Show("ids, (T,)", lesson.ids)
     yield Table("A character is a number", ["character", "id"], sorted(table, key=lambda row: row[1]))
     yield Say(f"encode: {lesson.text!r}\n     → {ids}\ndecode: → {lesson.read(ids)!r}")
     rows: list[tuple[str | int | float, ...]] = []

@@ -79,6 +79,10 @@ class GPT(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
 
+# Projections into the residual stream: of attention, cross-attention and the MLP.
+INTO_STREAM = (".out.weight", ".down.weight")
+
+
 def _normal(model: GPT) -> None:
     """GPT-2's: N(0, 0.02), projections into the residual stream divided by √(2 L).
 
@@ -90,7 +94,7 @@ def _normal(model: GPT) -> None:
         if name.endswith("bias"):
             nn.init.zeros_(p)
         elif p.dim() == 2:
-            projection = name.endswith(("attention.out.weight", "mlp.down.weight"))
+            projection = name.endswith(INTO_STREAM)
             std = 0.02 / sqrt(2 * model.config.layers) if projection else 0.02
             nn.init.normal_(p, std=min(0.02, 0.25 / sqrt(model.config.width)) if name == logits else std)
 
@@ -102,7 +106,7 @@ def _zero(model: GPT) -> None:
     """
     c = model.config
     for name, p in model.named_parameters():
-        if name.endswith(("bias", "attention.out.weight", "mlp.down.weight")) or name == "head.weight":
+        if name.endswith(("bias", *INTO_STREAM)) or name == "head.weight":
             nn.init.zeros_(p)
         elif name == "embed.weight":
             nn.init.normal_(p, std=1 / c.width if c.tied else 1.0)

@@ -32,6 +32,8 @@ class CrossBlock(Block):
         cache: CacheSlice | None = None,
         source_BSC: Tensor | None = None,
     ) -> Tensor:
+        if source_BSC is None:
+            raise ValueError("A CrossBlock needs a source.")
         x_BTC = x_BTC + self.dropout(self.attention(self.attention_norm(x_BTC), angles, cache))
         x_BTC = x_BTC + self.dropout(self.cross(self.cross_norm(x_BTC), source_BSC=source_BSC))
         return x_BTC + self.dropout(self.mlp(self.mlp_norm(x_BTC)))  # type: ignore[no-any-return]

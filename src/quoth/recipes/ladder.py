@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -15,39 +19,30 @@ import torch
 
 from quoth.ladder import attention, bigram, embedding, heads, norm, residual, think
 from quoth.ladder.judge import sampled_loss, written
-from quoth.ladder.rung import Rung
+from quoth.ladder.rung import SMALL, Rung
 from quoth.model.gpt import GPT
 from quoth.recipes.start import start
 from quoth.studio.ladder import write_ladder_report
 from quoth.system.errors import InputError, suggestion
 from quoth.system.files import write_atomic
-from quoth.text.corpus import Corpus
+from quoth.text.corpus import Corpus, corpus
 from quoth.train.checkpoint import kept, load
 from quoth.train.evaluate import evaluate
 
-SMALL: dict[str, Rung] = {m.RUNG.name: m.RUNG for m in (bigram, embedding, attention, heads, think, residual, norm)}
+RUNGS: dict[str, Rung] = {m.RUNG.name: m.RUNG for m in (bigram, embedding, attention, heads, think, residual, norm)}
 SCALED = "scaled"
-NAMES = (*SMALL, SCALED)
+NAMES = (*RUNGS, SCALED)
 SCALED_CHANGED = "Scaled up: deeper, wider, a longer context, Muon, and as many steps as the minutes hold."
 SCALED_LECTURE_LOSS = 1.48
 SAMPLE = 300
-TELL_EVERY = 100
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One rung with one seed: how far it is, and at its end what it reached."""
-
-    rung: str
-    seed: int
-    progress: float
-    loss: float
-    outcome: Outcome | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one seed reached. Losses are exact; `sampled` ones are the lecture's estimate of them."""
+    """What one seed of a rung reached. Losses are exact; `sampled` ones are the lecture's estimate of them.
+
+    `corrected_loss` is the validation loss of the same rung and seed as corrected, where the others are as filmed.
+    """
 
     parameters: int
     steps: int
@@ -55,76 +50,90 @@ class Outcome:
     initial_loss: float
     train_loss: float
     validation_loss: float
-    sampled_train_loss: float | None
-    sampled_validation_loss: float | None
     sample: str
+    sampled_train_loss: float | None = None
+    sampled_validation_loss: float | None = None
+    corrected_loss: float | None = None
 
 
 @dataclass(frozen=True)
 class Ladder:
     """What is to be climbed. `steps` of 0 are each rung's own; `minutes` are those of the scaled rung."""
 
-    corpus: Corpus
     data: str
     folder: Path
     rungs: Sequence[str] = NAMES
     seeds: Sequence[int] = (1337, 1338, 1339)
     faithful: bool = False
     steps: int = 0
-    minutes: float = 0.0
+    minutes: float = 3.0
 
-    def climb(self) -> Iterator[Attempt]:
-        """Train every rung with every seed, from the first to the last."""
-        for name in self.rungs:
+    def climb(self) -> Iterator[tuple[str, int, Outcome]]:
+        """Train every rung with every seed, the small ones a process a core, and tell of each when it is done."""
+        tasks = [(name, seed) for name in self.rungs if name in RUNGS for seed in self.seeds]
+        workers = min(len(tasks), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+        # Starting a process takes longer than a few steps do.
+        if workers > 1 and not 0 < self.steps < 500:
+            with get_context("spawn").Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+                yield from (
+                    (*task, outcome) for task, outcome in zip(tasks, pool.imap(self._small, tasks), strict=True)
+                )
+        else:
+            yield from ((*task, self._small(task)) for task in tasks)
+        if SCALED in self.rungs:
             for seed in self.seeds:
-                yield from self._small(SMALL[name], seed) if name in SMALL else self._scaled(seed)
+                yield SCALED, seed, self._scaled(seed)
 
-    def _small(self, rung: Rung, seed: int) -> Iterator[Attempt]:
+    def _small(self, task: tuple[str, int]) -> Outcome:
+        name, seed = task
         torch.set_num_threads(1)  # The work of a step is too little to be shared.
+        text, filmed = corpus(self.data), dict[str, float]()
+        if self.faithful:
+            filmed["corrected_loss"] = _loss(self._trained(name, seed, text, faithful=False)[0], text, "validation")
         begin = time.monotonic()
-        model = rung.model(self.corpus.tokenizer.vocabulary, seed, faithful=self.faithful)
-        initial = self._loss(model, "validation")
-        for step in rung.train(model, self.corpus, seed, self.steps):
-            if step.number % TELL_EVERY == 0:
-                yield Attempt(rung.name, seed, step.progress, step.loss)
+        model, initial, steps = self._trained(name, seed, text, faithful=self.faithful)
         seconds = time.monotonic() - begin
-        yield self._judged(rung.name, seed, model.eval(), step.number, seconds, initial)
+        if self.faithful:
+            for split in ("train", "validation"):
+                filmed[f"sampled_{split}_loss"] = sampled_loss(model, getattr(text, split), model.config.context, seed)
+        return _judged(model, text, seed, steps=steps, seconds=seconds, initial_loss=initial, **filmed)
 
-    def _scaled(self, seed: int) -> Iterator[Attempt]:
+    def _trained(self, name: str, seed: int, text: Corpus, *, faithful: bool) -> tuple[GPT, float, int]:
+        rung = RUNGS[name]
+        model = rung.model(text.tokenizer.vocabulary, seed, faithful=faithful)
+        initial = _loss(model, text, "validation")
+        steps = sum(1 for _ in rung.train(model, text, seed, self.steps))
+        return model.eval(), initial, steps
+
+    def _scaled(self, seed: int) -> Outcome:
         begin = time.monotonic()
-        flags: dict[str, Any] = {"data": self.data, "seed": seed, "sample_tokens": 0}
-        if self.minutes:
-            flags["minutes"] = self.minutes
+        flags: dict[str, Any] = {"data": self.data, "seed": seed, "sample_tokens": 0, "minutes": self.minutes}
         session = start(SCALED, None, flags, str(self.folder / f"{SCALED}-{seed}"), None, begin)
-        for event in session.events():
-            if event.kind == "step" and event.step % TELL_EVERY == 0:
-                yield Attempt(SCALED, seed, event.progress, event.loss)
-        seconds = time.monotonic() - begin
-        model = load(kept(session.folder)).model
-        yield self._judged(SCALED, seed, model, session.step, seconds, session.first_loss)
-
-    def _judged(self, name: str, seed: int, model: GPT, steps: int, seconds: float, initial: float) -> Attempt:
-        filmed = self.faithful and name in SMALL
-        sampled = [
-            sampled_loss(model, getattr(self.corpus, split), model.config.context, seed) if filmed else None
-            for split in ("train", "validation")
-        ]
-        train, validation = self._loss(model, "train"), self._loss(model, "validation")
-        text = written(model, self.corpus.tokenizer, SAMPLE, seed, cached=name == SCALED)
-        count = model.parameters_count
-        outcome = Outcome(count, steps, seconds, initial, train, validation, sampled[0], sampled[1], text)
-        return Attempt(name, seed, 1.0, train, outcome)
-
-    def _loss(self, model: GPT, split: str) -> float:
-        """Over the whole validation split, or as much of the training split."""
-        tokens = getattr(self.corpus, split)[: len(self.corpus.validation)]
-        c = model.config
-        return evaluate(
-            model, np.asarray(tokens), self.corpus.tokenizer, context=c.context, batch=8192 // c.context
-        ).loss
+        deque(session.events(), maxlen=0)
+        seconds, model = time.monotonic() - begin, load(kept(session.folder)).model
+        known = {"steps": session.step, "seconds": seconds, "initial_loss": session.first_loss}
+        return _judged(model, session.corpus, seed, **known)
 
 
-def record(ladder: Ladder, outcomes: dict[tuple[str, int], Outcome]) -> dict[str, Any]:
+def _judged(model: GPT, text: Corpus, seed: int, **known: Any) -> Outcome:
+    """What a model has reached, with what is known of how."""
+    return Outcome(
+        parameters=model.parameters_count,
+        train_loss=_loss(model, text, "train"),
+        validation_loss=_loss(model, text, "validation"),
+        sample=written(model, text.tokenizer, SAMPLE, seed, cached=model.config.context > SMALL["context"]),
+        **known,
+    )
+
+
+def _loss(model: GPT, text: Corpus, split: str) -> float:
+    """Over the whole validation split, or as much of the training split."""
+    tokens = np.asarray(getattr(text, split)[: len(text.validation)])
+    T = model.config.context
+    return evaluate(model, tokens, text.tokenizer, context=T, batch=8192 // T).loss
+
+
+def record(ladder: Ladder, name_of_text: str, outcomes: dict[tuple[str, int], Outcome]) -> dict[str, Any]:
     """What was reached, as `ladder.json` holds it: the means and every seed of each rung that all have climbed."""
     rungs = []
     for name in ladder.rungs:
@@ -133,7 +142,7 @@ def record(ladder: Ladder, outcomes: dict[tuple[str, int], Outcome]) -> dict[str
             continue
         every = list(reached.values())
         losses = [o.validation_loss for o in every]
-        rung = SMALL.get(name)
+        rung = RUNGS.get(name)
         rungs.append(
             {
                 "name": name,
@@ -146,12 +155,19 @@ def record(ladder: Ladder, outcomes: dict[tuple[str, int], Outcome]) -> dict[str
                 "seeds": [{"seed": seed, **asdict(o)} for seed, o in reached.items()],
             }
         )
-    return {"data": ladder.corpus.name, "faithful": ladder.faithful, "seeds": list(ladder.seeds), "rungs": rungs}
+    return {"data": name_of_text, "faithful": ladder.faithful, "seeds": list(ladder.seeds), "rungs": rungs}
 
 
 MEANS = (
-    "steps", "seconds", "initial_loss", "train_loss", "validation_loss", "sampled_train_loss", "sampled_validation_loss"
-)  # fmt: skip
+    "steps",
+    "seconds",
+    "initial_loss",
+    "train_loss",
+    "validation_loss",
+    "sampled_train_loss",
+    "sampled_validation_loss",
+    "corrected_loss",
+)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -1,4 +1,4 @@
-"""Drawings that stand alone, as .svg and .dot files: curves over one x, and directed graphs."""
+"""Drawings that stand alone, as .svg and .dot files: curves over one x, matrices, and directed graphs."""
 
 from __future__ import annotations
 
@@ -65,6 +65,28 @@ def graph_svg(title: str, labels: Sequence[str], edges: Sequence[tuple[int, int,
         marks.append(tag("circle", cx=f"{x:.0f}", cy=base, r=radius, fill="#fbfaf7", stroke="#67625a"))
         marks.append(_text(x, base + 4, label.split(" ", 1)[-1], anchor="middle", fill="#23211e"))
     return _svg(width, base + 64, title, marks)
+
+
+def matrix_svg(title: str, values: Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str]) -> str:
+    """A matrix as a field of squares, the darker the larger, blue above zero and red below; −∞ is left empty."""
+    side, left, above = 44, 24 + 9 * max([len(r) for r in rows] or [0]), 40 + 20 * bool(columns)
+    largest = max([abs(v) for row in values for v in row if math.isfinite(v)] or [1]) or 1
+    marks = [_text(16, 24, title, weight="600")]
+    marks += [_text(left + side * (s + 0.5), above - 6, name, anchor="middle") for s, name in enumerate(columns)]
+    for t, row in enumerate(values):
+        y = above + side * t
+        if rows:
+            marks.append(_text(left - 8, y + side / 2 + 4, rows[t], anchor="end"))
+        for s, value in enumerate(row):
+            share = abs(value) / largest if math.isfinite(value) else 0.0
+            opacity = {"fill-opacity": f"{share:.2f}"}
+            x, wide = left + side * s, side - 2
+            marks.append(tag("rect", x=x, y=y, width=wide, height=wide, fill=COLOURS[value < 0], **opacity))
+            shown = f"{value:.2f}" if math.isfinite(value) else "−∞"
+            ink = "#fbfaf7" if share > 0.55 else "#23211e"
+            marks.append(_text(left + side * (s + 0.5) - 1, y + side / 2 + 4, shown, anchor="middle", fill=ink))
+    width = max(left + side * len(values[0]) + 16, 32 + 8 * len(title))
+    return _svg(width, above + side * len(values) + 16, title, marks)
 
 
 def graph_dot(title: str, labels: Sequence[str], edges: Sequence[tuple[int, int, float]]) -> str:

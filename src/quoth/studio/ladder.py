@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from quoth.studio.charts import Markup, bar
-from quoth.studio.page import Parts, duration, exact, short
+from quoth.studio.page import Parts, duration, exact, joined, short
+from quoth.studio.record import plural
 from quoth.system.files import write_atomic
 
 parts = Parts("ladder.html")
 FILMED = (
-    "As filmed: scores are divided by the root of the width, not of the head size, weights begin as PyTorch makes "
-    "them, and “sampled” is the lecture’s estimate, the mean over 200 random batches of the validation split."
+    "The small rungs are as filmed: scores are divided by the root of the width, not of the head size, weights begin "
+    "as PyTorch makes them, and “sampled” is the lecture’s estimate, the mean over 200 random batches of the "
+    "validation split. Unlike the lecture’s, their windows are shuffled, each seen once before any is seen twice, and "
+    "only weights inside blocks decay. “Corrected” is the exact validation loss of the same rung with scores over the "
+    "root of the head size and small weights."
 )
 CORRECTED = (
     "As corrected: scores are divided by the root of the head size, and weights begin small, so that the first loss is "
@@ -28,7 +32,7 @@ def write_ladder_report(folder: Path, climbed: dict[str, Any]) -> Path:
         InputError: the folder may not be written.
     """
     rungs, seeds = climbed["rungs"], len(climbed["seeds"])
-    lede = f"{len(rungs)} models of {climbed['data']}, each one idea better than the one before"
+    lede = f"{plural(len(rungs), 'model')} of {climbed['data']}, each one idea further than the one before"
     lede += f", {seeds} times over." if seeds > 1 else "."
     text = "Losses are in nats per token, exact over the whole validation split and as much of the training split."
     text += f" {FILMED if climbed['faithful'] else CORRECTED}"
@@ -37,7 +41,7 @@ def write_ladder_report(folder: Path, climbed: dict[str, Any]) -> Path:
         "climbed",
         text=text,
         caption=caption if seeds > 1 else "One seed; bars start at zero",
-        sampled=parts.render("sampled") if climbed["faithful"] else "",
+        more=parts.render("more") if climbed["faithful"] else "",
         items=Markup("\n".join(_rows(rungs, faithful=climbed["faithful"]))),
     )
     written = parts.many("rungs", (_written(rung) for rung in rungs))
@@ -50,8 +54,9 @@ def write_ladder_report(folder: Path, climbed: dict[str, Any]) -> Path:
 def _rows(rungs: list[dict[str, Any]], *, faithful: bool) -> Iterator[Markup]:
     worst = max(rung["validation_loss"] for rung in rungs)
     for rung in rungs:
-        loss, sampled = rung["validation_loss"], rung["sampled_validation_loss"]
-        cell = parts.render("cell", text="–" if sampled is None else f"{sampled:.3f}") if faithful else ""
+        loss, others = rung["validation_loss"], (rung["sampled_validation_loss"], rung["corrected_loss"])
+        shown = ("–" if other is None else f"{other:.3f}" for other in others)
+        more = joined(parts.render("cell", text=text) for text in shown) if faithful else ""
         yield parts.render(
             "rung",
             name=rung["name"],
@@ -61,8 +66,8 @@ def _rows(rungs: list[dict[str, Any]], *, faithful: bool) -> Iterator[Markup]:
             time=duration(rung["seconds"]),
             train=f"{rung['train_loss']:.3f}",
             validation=f"{loss:.3f}",
-            spread=f"{rung['spread']:.3f}",
-            sampled=cell,
+            spread=f"{rung['spread']:.3f}" if len(rung["seeds"]) > 1 else "–",
+            more=more,
             lecture="–" if rung["lecture_loss"] is None else exact(rung["lecture_loss"]),
         )
 

@@ -169,7 +169,7 @@ def make_optimizer(
     `dtype` is what Muon orthogonalizes in: bfloat16 where the processor has it.
     """
     c = config or OptimizerConfig()
-    matrices = [p for name, p in model.named_parameters() if name.startswith("blocks.") and p.dim() == 2]
+    matrices = [p for name, p in model.named_parameters() if ".blocks." in f".{name}" and p.dim() == 2]
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     betas, fused = (c.beta1, c.beta2), next(model.parameters()).device.type in ("cpu", "cuda")

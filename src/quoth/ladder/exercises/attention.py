@@ -21,6 +21,11 @@ def future_only(T):
     return torch.ones(T, T).triu().bool()
 
 
+def hidden(T):
+    """True stands where the column is hidden; it should stand where it may be heard."""
+    return torch.ones(T, T).triu(1).bool()
+
+
 def head(q_TK: Tensor, k_TK: Tensor, v_TK: Tensor) -> Tensor:
     """Causal attention of one head, scores over √K: (T, K)."""
     return masked(q_TK @ k_TK.T * q_TK.shape[-1] ** -0.5).softmax(-1) @ v_TK
@@ -61,7 +66,7 @@ def exchanged(q_TK, k_TK, v_TK):
 
 
 EXERCISES = (
-    Exercise(causal_mask, (deaf_to_itself, future_only), lambda rng: [(4,), (7,)]),
+    Exercise(causal_mask, (deaf_to_itself, future_only, hidden), lambda rng: [(4,), (7,)]),
     Exercise(
         head,
         (masked_too_late, masked_with_zero, over_queries, not_scaled, divided_by_size, exchanged),

@@ -32,31 +32,31 @@ def first_not_zero(x_BTC):
     return y_BTC
 
 
-def fading_mean(x_BTC: Tensor, score: float) -> Tensor:
-    """A mean of the past by softmax: a vector s steps back has the score −s · score. (B, T, C) → (B, T, C)."""
+def fading_mean(x_BTC: Tensor, fade: float) -> Tensor:
+    """A mean of the past by softmax: a vector s steps back has the score −s · fade. (B, T, C) → (B, T, C)."""
     T = x_BTC.shape[1]
     back_TT = torch.arange(T)[:, None] - torch.arange(T)
-    score_TT = (-score * back_TT).masked_fill(back_TT < 0, -torch.inf)
+    score_TT = (-fade * back_TT).masked_fill(back_TT < 0, -torch.inf)
     return score_TT.softmax(-1) @ x_BTC
 
 
-def growing(x_BTC, score):
+def growing(x_BTC, fade):
     """What is far away weighs most; it should weigh least."""
-    return fading_mean(x_BTC, -score)
+    return fading_mean(x_BTC, -fade)
 
 
-def from_the_future(x_BTC, score):
+def from_the_future(x_BTC, fade):
     """The future is averaged too; only the past should be."""
     T = x_BTC.shape[1]
     back_TT = torch.arange(T)[:, None] - torch.arange(T)
-    return (-score * back_TT).softmax(-1) @ x_BTC
+    return (-fade * back_TT).softmax(-1) @ x_BTC
 
 
-def not_normal(x_BTC, score):
+def not_normal(x_BTC, fade):
     """The weights of a row do not sum to 1: a softmax divides by their sum."""
     T = x_BTC.shape[1]
     back_TT = torch.arange(T)[:, None] - torch.arange(T)
-    return (-score * back_TT).exp().tril() @ x_BTC
+    return (-fade * back_TT).exp().tril() @ x_BTC
 
 
 def some(rng: torch.Generator) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """Exercises on the text itself."""
 
 from collections import Counter
-from math import log, log2
+from math import log
 
 from quoth.ladder.exercises.exercise import Exercise
 
@@ -44,7 +44,7 @@ def not_weighted(text):
 
 def even(text):
     """That is the loss of a guess that does not even know the frequencies."""
-    return log2(len(set(text))) * log(2)
+    return log(len(set(text)))
 
 
 EXERCISES = (

@@ -17,7 +17,7 @@ def not_scaled(x_TC, kept_TC, rate):
 
 
 def scaled_down(x_TC, kept_TC, rate):
-    """What is kept is multiplied with 1 − rate; it should be divided."""
+    """What is kept is multiplied by 1 − rate; it should be divided."""
     return x_TC * kept_TC * (1 - rate)
 
 
@@ -32,14 +32,20 @@ def turned_round(x_TC, kept_TC, rate):
 
 
 def overfits(train: list[float], validation: list[float]) -> int | None:
-    """The place of the lowest validation loss, if from there validation rises while training falls; or None."""
+    """The place of the lowest validation loss, if after it validation rises while training falls; or None."""
     best = validation.index(min(validation))
     return best if validation[-1] > validation[best] and train[-1] < train[best] else None
 
 
 def by_training(train, validation):
-    """That is the lowest training loss, which says nothing of text that was not seen."""
+    """That is the place of the lowest training loss, which says nothing of text that was not seen."""
     return train.index(min(train)) if overfits(train, validation) is not None else None
+
+
+def whatever_training_does(train, validation):
+    """Where the training loss rises too, that is not overfitting: None."""
+    best = validation.index(min(validation))
+    return best if validation[-1] > validation[best] else None
 
 
 def always(train, validation):
@@ -55,7 +61,11 @@ EXERCISES = (
     ),
     Exercise(
         overfits,
-        (by_training, always),
-        lambda rng: [([3.0, 2, 1, 0.5], [3.0, 2.2, 2.4, 2.9]), ([3.0, 2, 1.5], [3.1, 2.2, 1.8])],
+        (by_training, whatever_training_does, always),
+        lambda rng: [
+            ([3.0, 2, 1, 0.5], [3.0, 2.2, 2.4, 2.9]),
+            ([3.0, 2, 1.5], [3.1, 2.2, 1.8]),
+            ([2.0, 1, 3], [2.1, 1.2, 3.1]),
+        ],
     ),
 )

@@ -37,7 +37,7 @@ def first_rows(token_T, table_VC):
 
 
 def scaled_by_id(token_T, table_VC):
-    """Each row is multiplied with its token's id; a one-hot row has a 1 there."""
+    """Each row is multiplied by its token's id; a one-hot row has a 1 there."""
     return table_VC[token_T] * token_T[:, None]
 
 

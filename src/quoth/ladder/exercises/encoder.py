@@ -7,7 +7,7 @@ from quoth.ladder.exercises.exercise import Exercise
 
 
 def hide(token_T: Tensor, places: list[int], mask: int) -> tuple[Tensor, Tensor, Tensor]:
-    """x with the token `mask` at the places, y what was to be guessed, and a weight of 1 at the places, else 0."""
+    """x with the token `mask` at the places, y the text as it was, and a weight of 1 at the places, else 0."""
     weight_T = torch.zeros(len(token_T))
     weight_T[places] = 1
     return token_T.masked_fill(weight_T.bool(), mask), token_T, weight_T

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+
+from quoth.ladder.exercises.compare import first_line, one, same, shown
 
 Function = Callable[..., Any]
 
@@ -34,7 +35,8 @@ class Exercise:
     def beginning(self) -> str:
         """The file to begin with."""
         arguments = ", ".join(inspect.signature(self.right).parameters)
-        return f'import torch\n\n\ndef {self.right.__name__}({arguments}):\n    """{self.task}"""\n    ...\n'
+        task = self.task.replace("\n", "\n    ")
+        return f'import torch\n\n\ndef {self.right.__name__}({arguments}):\n    """{task}"""\n    ...\n'
 
     def judge(self, solution: Function) -> str | None:
         """None for a right solution, else a sentence: the mistake by its name, or what was wanted and what was got."""
@@ -44,7 +46,7 @@ class Exercise:
             try:
                 got.append(solution(*copy.deepcopy(arguments)))
             except Exception as error:
-                return f"{self.right.__name__}{_shown(arguments)} raised {type(error).__name__}: {error}"
+                return f"{self.right.__name__}{shown(arguments)} raised {first_line(error)}"
         wanted = [self.right(*arguments) for arguments in inputs]
         if all(map(same, got, wanted)):
             return None
@@ -52,27 +54,4 @@ class Exercise:
             if all(map(same, got, (mistake(*arguments) for arguments in inputs))):
                 return inspect.getdoc(mistake)
         number = next(i for i, (g, w) in enumerate(zip(got, wanted, strict=True)) if not same(g, w))
-        return f"{self.right.__name__}{_shown(inputs[number])} is {_one(wanted[number])}, not {_one(got[number])}."
-
-
-def same(a: Any, b: Any) -> bool:
-    """Equal, or for numbers close; tensors also in shape, sequences item by item."""
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-5, equal_nan=True)
-    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    if isinstance(a, int | float | Tensor) and isinstance(b, int | float | Tensor):
-        return abs(float(a) - float(b)) <= 1e-5 + 1e-4 * abs(float(b))
-    return bool(a == b)
-
-
-def _shown(arguments: Sequence[Any]) -> str:
-    return f"({', '.join(_one(a) for a in arguments)})"
-
-
-def _one(value: Any) -> str:
-    if isinstance(value, Tensor):
-        shape = f"a tensor {tuple(value.shape)}"
-        return shape if value.numel() > 12 else f"{shape} {value.tolist()}"
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+        return f"{self.right.__name__}{shown(inputs[number])} is {one(wanted[number])}, not {one(got[number])}."

@@ -34,6 +34,11 @@ def variance_only(x_BTC, eps):
     return centred / (centred.square().mean(-1, keepdim=True) + eps)
 
 
+def no_eps(x_BTC, eps):
+    """eps is not added, so that a token of equal channels divides by zero."""
+    return layer_norm(x_BTC, 0.0)
+
+
 def rms_norm(x_BTC: Tensor, eps: float) -> Tensor:
     """Each token divided by the root of the mean of its squares, eps added to the mean; nothing learned."""
     return x_BTC / (x_BTC.square().mean(-1, keepdim=True) + eps).sqrt()
@@ -50,10 +55,10 @@ def by_length(x_BTC, eps):
 
 
 def inputs(rng: torch.Generator) -> list[tuple[Tensor, float]]:
-    return [(3 * torch.randn(2, 4, 6, generator=rng) + 1, 1e-5)]
+    return [(3 * torch.randn(2, 4, 6, generator=rng) + 1, eps) for eps in (1e-5, 0.5)]
 
 
 EXERCISES = (
-    Exercise(layer_norm, (over_batch, unbiased, not_centred, variance_only), inputs),
+    Exercise(layer_norm, (over_batch, unbiased, not_centred, variance_only, no_eps), inputs),
     Exercise(rms_norm, (centred_too, by_length), inputs),
 )

@@ -29,7 +29,7 @@ def multiplied(x_BTC, table_TC):
 
 
 def rotate(x_TK: Tensor, theta: float) -> Tensor:
-    """Turn each pair of channels (2 of them, K = 2) at place t by the angle t · theta, counterclockwise."""
+    """Turn the two channels at place t by the angle t · theta, counterclockwise. (T, 2) → (T, 2)."""
     turns = [(cos(t * theta), sin(t * theta)) for t in range(len(x_TK))]
     return torch.stack([x_TK.new_tensor([[c, -s], [s, c]]) @ x for x, (c, s) in zip(x_TK, turns, strict=True)])
 

@@ -11,7 +11,7 @@ Part = Callable[[Tensor], Tensor]
 
 
 def block(x_TC: Tensor, attend: Part, think: Part, norm: Part) -> Tensor:
-    """A pre-norm block: x plus attention of the normed x, and then that plus the MLP of it, normed."""
+    """A pre-norm block: x plus attention of its normed copy, and then that plus the MLP of its normed copy."""
     x_TC = x_TC + attend(norm(x_TC))
     return x_TC + think(norm(x_TC))
 

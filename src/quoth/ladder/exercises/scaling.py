@@ -9,7 +9,7 @@ from quoth.ladder.exercises.exercise import Exercise
 
 
 def scale(head_size: int) -> float:
-    """What scores of unit queries and keys are multiplied with, so that their variance is 1."""
+    """What scores are multiplied by, so that their variance is 1 where queries and keys are N(0, 1) numbers."""
     return 1 / sqrt(head_size)
 
 
@@ -19,7 +19,7 @@ def inverse(head_size):
 
 
 def root(head_size):
-    """Multiplied with that, the variance is K²: divide by the root."""
+    """Multiplied by that, the variance is K²: divide by the root."""
     return head_size**0.5
 
 

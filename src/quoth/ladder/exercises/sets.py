@@ -22,7 +22,7 @@ def reversed_order(order):
 
 
 def bag(x_TC: Tensor) -> Tensor:
-    """Attention without mask, positions or weights: softmax(x xᵀ / √C) x. (T, C) → (T, C)."""
+    """Attention without mask, positions or learned matrices: softmax(x xᵀ / √C) x. (T, C) → (T, C)."""
     score_TT = x_TC @ x_TC.T * x_TC.shape[-1] ** -0.5
     return score_TT.softmax(-1) @ x_TC
 

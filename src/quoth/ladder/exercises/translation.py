@@ -26,7 +26,7 @@ def wrong_way(target, begin):
 
 def translate(word: str) -> str:
     """Pig Latin: leading consonants go to the end and "ay" after them; before a vowel nothing moves, and "way" follows.
-    Vowels are a, e, i, o, u.
+    Vowels are a, e, i, o, u; all others, y too, are consonants.
     """
     return pig_latin(word)
 
