@@ -77,9 +77,9 @@ def main(arguments: list[str], started: float) -> None:
             print("\n".join([*lines(part), ""]), flush=True)
     record = {"topic": a.topic, "text": text, "parts": [as_json(part) for part in parts]}
     if a.out:
-        for path in write(Path(a.out).expanduser(), a.topic, parts, record):
-            if not a.json:
-                print(f"written: {path}")
+        written = list(write(Path(a.out).expanduser(), a.topic, parts, record))
+        if not a.json:
+            print(f"{len(written)} files are in {a.out}")
     if a.json:
         print_json(record)
 
@@ -121,14 +121,17 @@ def lines(part: Part) -> Iterator[str]:
 
 def matrix(tensor: Tensor, rows: Sequence[str], names: Sequence[str]) -> Iterator[str]:
     """A tensor's numbers, the last two axes as rows and columns."""
-    # A vector alone is shown in rows of eight.
-    flat = tensor.detach().reshape(-1, 8 if tensor.dim() == 1 and len(tensor) % 8 == 0 else tensor.shape[-1])
+    flat = tensor.detach()[None] if tensor.dim() == 1 else tensor.detach().reshape(-1, tensor.shape[-1])
     whole = not tensor.is_floating_point()
     shown = [[*([""] if rows else []), *names]] if names else []
-    for number, row in enumerate(flat.tolist()):
+    numbers = flat.tolist()
+    if tensor.dim() == 1 and not names:  # A vector alone is shown in rows of sixteen.
+        numbers = [numbers[0][i : i + 16] for i in range(0, len(numbers[0]), 16)]
+    for number, row in enumerate(numbers):
         label = [rows[number % len(rows)]] if rows else []
         shown.append(label + [_number(value, whole=whole) for value in row])
-    yield from columns(shown, set(range(1 if rows else 0, len(shown[-1]))))
+    shown[-1] += [""] * (len(shown[0]) - len(shown[-1]))
+    yield from columns(shown, set(range(1 if rows else 0, len(shown[0]))))
 
 
 def arrows(labels: Sequence[str], weight_TS: Tensor) -> Iterator[str]:

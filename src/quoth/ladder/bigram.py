@@ -57,7 +57,7 @@ def explain(lesson: Lesson) -> Iterator[Part]:
         f"{V} tokens is equally likely, which costs ln {V} = {log(V):.3f} nats; a table of N(0, 1) numbers has "
         "opinions already, all of them wrong, and costs more."
     )
-    before, after = lesson.untrained(RUNG, faithful=True), lesson.trained(RUNG, steps=1500)
+    before, after = lesson.untrained(RUNG), lesson.trained(RUNG, steps=1500)
     rows = [(name, lesson.loss(model, "train")) for name, model in (("random", before), ("trained", after))]
     table = counts(lesson.train, V)
     rows.append(("counted", counted_loss(table)))

@@ -27,7 +27,7 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     V = lesson.tokenizer.vocabulary
     yield Say(f"{len(lesson.train):,} tokens to learn from, of a vocabulary of {V}. They begin:")
     yield Say(lesson.read(lesson.train[:250].tolist()))
-    yield Show("your text as ids, (T,)", lesson.ids)
+    yield Show("your text as ids", lesson.ids)
     p_V = frequencies(lesson.train, V)
     most, least = p_V.argsort(descending=True)[:8], p_V.argsort()[:4]
     rows = [(name, f"{p_V[i]:.2%}") for i in (*most, *least) for name in lesson.names(i[None])]

@@ -68,7 +68,7 @@ def explain(lesson: Lesson) -> Iterator[Part]:
         with torch.no_grad():
             apart = (listed(x) - fused(x)).abs().max().item()
             took = milliseconds(listed, x), milliseconds(fused, x)
-        rows.append((f"{heads} heads of {c.head_size}", apart, *took, took[0] / took[1]))
+        rows.append((f"{heads} heads of {c.head_size}", f"{apart:.0e}", *took, took[0] / took[1]))
     columns = ["", "largest difference", "as a list, ms", "as an axis, ms", "list over axis"]
     yield Table("A list of heads against heads as an axis of one product, 8 windows of 64", columns, rows)
     yield Say("The same numbers: heads do not talk to each other, so they can be rows of a batch. GPT-2 does it so.")

@@ -64,9 +64,9 @@ class Lesson:
         table_VC = torch.randn(self.tokenizer.vocabulary, C, generator=rng)
         return table_VC[self.ids[:T]]
 
-    def untrained(self, rung: Rung, *, faithful: bool = False) -> GPT:
-        """A rung's model at its start."""
-        return rung.model(self.tokenizer.vocabulary, self.seed, faithful=faithful)
+    def untrained(self, rung: Rung) -> GPT:
+        """A rung's model at its start, as filmed: without residuals, larger weights learn faster."""
+        return rung.model(self.tokenizer.vocabulary, self.seed, faithful=True)
 
     def trained(self, rung: Rung, steps: int) -> GPT:
         """A rung's model after some steps."""

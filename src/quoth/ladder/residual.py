@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -28,9 +29,9 @@ class Times(nn.Module):
         return x * self.factor
 
 
-def block(c: GPTConfig, scale: float | None = None) -> Block:
+def block(c: GPTConfig, scale: float | None = None, kind: type[Block] = Block) -> Block:
     """The shipped block; where scores have another scale than 1 / √K, its queries are multiplied beforehand."""
-    made = Block(c)
+    made = kind(c)
     if scale is not None:
         made.attention.query_norm = Times(scale * c.head_size**0.5)
     return made
@@ -50,14 +51,12 @@ RUNG = Rung(
     config={"heads": 4, "layers": 3},
     block=block,
 )
-STRAIGHT = Rung(
-    "straight", "Three blocks without residual connections.", config=RUNG.config, block=lambda c, _: Straight(c)
-)
+STRAIGHT = replace(RUNG, name="straight", lecture_loss=None, block=partial(block, kind=Straight))
 
 
 def gradient_norms(rung: Rung, lesson: Lesson, layers: int) -> list[float]:
     """The norm of the first gradient of each layer's weights, from the first layer to the last."""
-    deep = replace(rung, config={**rung.config, "layers": layers, "init": "torch"})
+    deep = replace(rung, config={**rung.config, "layers": layers})
     model = lesson.untrained(deep)
     (batch,) = lesson.corpus.batches(32, model.config.context, seed=lesson.seed)[0]
     (next_token(model, batch) / batch.count).backward()  # type: ignore[no-untyped-call]

@@ -28,7 +28,7 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     """Characters to ids and back, four tokenizers, and the split."""
     ids = lesson.ids.tolist()
     table = [(name, i) for name, i in dict(zip(lesson.names(lesson.ids), ids, strict=True)).items()]
-    yield Show("ids, (T,)", lesson.ids)
+    yield Show("ids", lesson.ids)
     yield Table("A character is a number", ["character", "id"], sorted(table, key=lambda row: row[1]))
     yield Say(f"encode: {lesson.text!r}\n     → {ids}\ndecode: → {lesson.read(ids)!r}")
     rows: list[tuple[str | int | float, ...]] = []
