@@ -18,7 +18,7 @@ ABOUT = """Print every value of a preset as TOML, each with where it came from.
 What is printed is a file that `quoth train --config FILE` takes. The flags are those of `quoth train`.
 
 Attributes:
-    preset: laptop, gpu, gpt2, lecture, scaled or nanogpt-cpu.
+    preset: laptop, gpu, gpt2, lecture or nanogpt-cpu.
     config: a TOML file of settings; flags go before it, and it goes before the preset.
     json: one JSON object on stdout.
     data: a named corpus (shakespeare, plays), a UTF-8 file, or a folder of them.

@@ -22,7 +22,7 @@ ABOUT = """Train a GPT on a text. The time decides what is not given.
 
 Attributes:
     data: a named corpus (shakespeare, plays), a UTF-8 file, or a folder of them; shakespeare when left out.
-    preset: laptop, gpu, gpt2, lecture, scaled or nanogpt-cpu.
+    preset: laptop, gpu, gpt2, lecture or nanogpt-cpu.
     config: a TOML file of settings; flags go before it, and it goes before the preset.
     out: the run's folder; runs/<date>-<preset>-<data> when left out.
     resume: a run to go on with, where it was interrupted.

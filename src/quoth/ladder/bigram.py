@@ -21,8 +21,6 @@ def without_head(model: GPT) -> GPT:
     V = model.config.vocabulary
     model.embed = Embedding(V, V)
     model.head = nn.Identity()  # type: ignore[assignment]
-    if model.config.init != "torch":
-        nn.init.normal_(model.embed.weight, std=0.02)
     return model
 
 

@@ -65,8 +65,8 @@ class Lesson:
         return table_VC[self.ids[:T]]
 
     def untrained(self, rung: Rung) -> GPT:
-        """A rung's model at its start, as filmed: without residuals, larger weights learn faster."""
-        return rung.model(self.tokenizer.vocabulary, self.seed, faithful=True)
+        """A rung's model at its start."""
+        return rung.model(self.tokenizer.vocabulary, self.seed)
 
     def trained(self, rung: Rung, steps: int) -> GPT:
         """A rung's model after some steps."""

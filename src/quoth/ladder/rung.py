@@ -40,10 +40,15 @@ class Rung:
     learning_rate: float = 1e-3
 
     def model(self, vocabulary: int, seed: int, *, faithful: bool = False) -> GPT:
-        """The model before training. `faithful` is as filmed: PyTorch's initialisation, and scores over √C, not √K."""
+        """The model before training.
+
+        `faithful` is as filmed: PyTorch's initialisation, and scores over √C. Else scores are over √K, and where there
+        are norms weights begin small, as in the lecture's last script; without norms small weights learn slowly.
+        """
         torch.manual_seed(seed)
-        init = {"init": "torch" if faithful else "normal"}
-        c = family("lecture", vocabulary=vocabulary, **{**SMALL, **init, **self.config})
+        shape = {**SMALL, **self.config}
+        init = "torch" if faithful or shape["norm"] == "none" else "normal"
+        c = family("lecture", vocabulary=vocabulary, **{"init": init, **shape})
         scale = c.width**-0.5 if faithful else None
         return self.whole(GPT(c, block=lambda c: self.block(c, scale)))
 

@@ -48,7 +48,7 @@ def explain(lesson: Lesson) -> Iterator[Part]:
         "A product of two vectors of K such numbers has variance K. Undivided, a large head starts by listening to one "
         "token, whichever happened to fit, and a softmax that is sure of itself passes almost no gradient."
     )
-    wide = replace(RUNG, config={"width": 128, "init": "torch"})
+    wide = replace(RUNG, config={"width": 128})
     rungs = [
         (name, replace(wide, block=lambda c, _, scale=scale: Head(c, scale=scale)))
         for name, scale in (("scores as they are", 1.0), ("divided by √128", None))

@@ -99,9 +99,9 @@ A, ALPHA = 17.6, 0.35
 B, BETA = 3e5, 1.0
 PARAMETERS_PER_TOKEN = 20.0
 EPOCHS = 30.0
-TOKENS_A_STEP = 2048
+TOKENS_A_STEP, FEWEST_TOKENS = 4096, 2048
 LONG_SECONDS = 400
-DROPOUT, FREE_EPOCHS = 0.05, 6.0
+DROPOUT, FREE_EPOCHS, LEAST_DROPOUT = 0.05, 6.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -137,16 +137,20 @@ def context_for(seconds: float, shortest_split: int) -> int:
 
 
 def batch_windows(c: GPTConfig, seconds: float, machine: Machine) -> int:
-    """Windows a step: tokens a step grow with the square root of how many steps there is time for."""
+    """Windows a step: tokens a step grow with the fourth root of how many tokens there is time for.
+
+    On training text, 4,096 tokens a step were better than 2,048 by 0.02 nats in one minute (2M tokens) and by 0.008 in
+    three (6M): Muon's part of a step does not grow with it. In ten minutes 4,096 are taken too.
+    """
     token_seconds = step_seconds(c, 16, machine) / (16 * c.context)
-    wanted = TOKENS_A_STEP * sqrt(seconds / token_seconds / 4.5e6)
-    return max(TOKENS_A_STEP // c.context, int(2 ** round(log2(wanted / c.context))))
+    wanted = TOKENS_A_STEP * (seconds / token_seconds / 6e6) ** 0.25
+    return max(FEWEST_TOKENS // c.context, int(2 ** round(log2(wanted / c.context))))
 
 
 def dropout_for(parameters: float, tokens: float, unique: int) -> float:
     """Nothing for text seen a few times; more the more often it is seen, up to what a small model can bear."""
-    epochs = tokens / unique
-    return round(min(0.2, max(0.0, DROPOUT * log2(max(epochs, 1e-9) / FREE_EPOCHS))), 2)
+    rate = round(min(0.2, DROPOUT * log2(max(tokens / unique, 1e-9) / FREE_EPOCHS)), 2)
+    return rate if rate >= LEAST_DROPOUT else 0.0
 
 
 def learning_rate_for(steps: float) -> float:

@@ -32,7 +32,10 @@ from quoth.train.evaluate import evaluate
 RUNGS: dict[str, Rung] = {m.RUNG.name: m.RUNG for m in (bigram, embedding, attention, heads, think, residual, norm)}
 SCALED = "scaled"
 NAMES = (*RUNGS, SCALED)
-SCALED_CHANGED = "Scaled up: deeper, wider, a longer context, Muon, and as many steps as the minutes hold."
+SCALED_CHANGED = (
+    "Scaled up: `quoth train` itself, wider, with a longer context, and with what came after the lecture: rotary "
+    "positions, RMSNorm, SwiGLU, QK-norm and Muon."
+)
 SCALED_LECTURE_LOSS = 1.48
 SAMPLE = 300
 
@@ -108,7 +111,7 @@ class Ladder:
     def _scaled(self, seed: int) -> Outcome:
         begin = time.monotonic()
         flags: dict[str, Any] = {"data": self.data, "seed": seed, "sample_tokens": 0, "minutes": self.minutes}
-        session = start(SCALED, None, flags, str(self.folder / f"{SCALED}-{seed}"), None, begin)
+        session = start("laptop", None, flags, str(self.folder / f"{SCALED}-{seed}"), None, begin)
         deque(session.events(), maxlen=0)
         seconds, model = time.monotonic() - begin, load(kept(session.folder)).model
         known = {"steps": session.step, "seconds": seconds, "initial_loss": session.first_loss}

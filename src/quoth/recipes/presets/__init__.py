@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from quoth.recipes.presets import gpt2, gpu, laptop, lecture, nanogpt_cpu, scaled
+from quoth.recipes.presets import gpt2, gpu, laptop, lecture, nanogpt_cpu
 
 PRESETS: dict[str, dict[str, Any]] = {
     "laptop": laptop.PRESET,
     "gpu": gpu.PRESET,
     "gpt2": gpt2.PRESET,
     "lecture": lecture.PRESET,
-    "scaled": scaled.PRESET,
     "nanogpt-cpu": nanogpt_cpu.PRESET,
 }
