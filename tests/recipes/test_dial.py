@@ -56,6 +56,15 @@ def test_shallow_models_count_for_less() -> None:
     assert all(dial.effective_parameters(c) == dial.matrix_parameters(c) for c in (four, six))
 
 
+def test_what_is_judged_and_what_is_gone_leave_less_to_train_on(text: Corpus) -> None:
+    whole, judged = (weigh(60, 65, 10**6, FAST, {"context": 128}, 16, n) for n in (0, 500_000))
+    tokens = {choice.config: choice.tokens for choice in judged}
+    assert all(c.tokens - tokens[c.config] == pytest.approx(min(500_000, 0.9 * c.tokens)) for c in whole)
+    compiled = replace(HARDWARE, compile=True)
+    quick, late = (complete(settings("laptop"), text, compiled, elapsed)["width"].value for elapsed in (0, 170))
+    assert late < quick
+
+
 @pytest.mark.parametrize("judged", [33, 100, 600, 10**6])
 def test_a_window_fits_the_validation_split(judged: int) -> None:
     assert context_for(600, judged) <= max(32, judged // 4)

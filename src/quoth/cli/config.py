@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,7 +47,7 @@ def main(arguments: list[str], started: float) -> None:
     known = settings(a.preset, Path(a.config) if a.config else None, given(a))
     hardware = hardware_for(known)
     data = open_corpus(known)
-    recipe, known = plan(known, data, hardware)
+    recipe, known = plan(known, data, hardware, time.monotonic() - started)
     complete = origins(recipe, known)
     number = parameters(recipe.model)
     if not a.json:

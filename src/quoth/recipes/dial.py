@@ -19,6 +19,7 @@ from quoth.model.config import GPTConfig, family
 from quoth.recipes.recipe import Setting, Settings
 from quoth.system.device import Hardware, fastest
 from quoth.text.corpus import Corpus
+from quoth.train.compile import WHOLE_LAYERS
 
 # Shapes to choose from, (layers, width), each a fifth larger than the one before or more.
 SHAPES = (
@@ -26,8 +27,10 @@ SHAPES = (
     (7, 320), (8, 384), (10, 448), (12, 512), (12, 640), (12, 768), (16, 1024),
 )  # fmt: skip
 CONTEXTS = (32, 64, 128, 256, 512, 1024)
-# What starting, evaluating and saving take of the time, and what compiling does, in seconds.
-OVERHEAD_SECONDS, COMPILE_SECONDS = 4.0, 16.0
+# What the first step, samples and saving take of the time, and what compiling does for a model and for each layer, in
+# seconds; and how often the validation split is gone through, each time for about a third of what training on it takes.
+OVERHEAD_SECONDS, COMPILE_SECONDS, COMPILE_LAYER_SECONDS = 4.0, 8.0, 2.3
+EVALUATIONS = 3
 
 
 @dataclass(frozen=True)
@@ -115,19 +118,30 @@ class Choice:
 
 
 def weigh(
-    seconds: float, vocabulary: int, unique: int, machine: Machine, model: dict[str, Any], batch: int
+    seconds: float, vocabulary: int, unique: int, machine: Machine, model: dict[str, Any], batch: int, judged: int = 0
 ) -> list[Choice]:
-    """The shapes that agree with the `model` settings given, best first. A `batch` of 0 is open."""
+    """The shapes that agree with the `model` settings given, best first. A `batch` of 0 is open.
+
+    The seconds are for compiling, training and evaluating on `judged` tokens.
+    """
     choices = []
     model = dict(model)
     name = model.pop("family", "modern")
     shapes = [(layers, width) for layers, width in SHAPES if width % model.get("heads", 1) == 0]
     for layers, width in shapes or SHAPES[:1]:
         config = family(name, vocabulary=vocabulary, **{"layers": layers, "width": width, **model})
-        windows = batch or batch_windows(config, seconds, machine)
-        tokens = seconds / step_seconds(config, windows, machine) * windows * config.context
+        left = max(1.0, seconds - compile_seconds(config) * machine.compiled)
+        windows = batch or batch_windows(config, left, machine)
+        token_seconds = step_seconds(config, windows, machine) / (windows * config.context)
+        # Where there is hardly time to evaluate, the quickest still comes first.
+        tokens = max(0.1 * left / token_seconds, left / token_seconds - EVALUATIONS * judged / 3)
         choices.append(Choice(config, windows, tokens, expected_loss(effective_parameters(config), tokens, unique)))
     return sorted(choices, key=lambda choice: choice.loss)
+
+
+def compile_seconds(c: GPTConfig) -> float:
+    """How long compiling takes with a cold cache; the blocks of a deep model share what one of them compiles to."""
+    return COMPILE_SECONDS + COMPILE_LAYER_SECONDS * (c.layers if c.layers <= WHOLE_LAYERS else 1)
 
 
 def context_for(seconds: float, shortest_split: int) -> int:
@@ -162,21 +176,21 @@ def learning_rate_for(steps: float) -> float:
     return round(0.016 * min(4.0, max(1.0, sqrt(2000 / max(steps, 1.0)))), 3)
 
 
-def complete(known: Settings, corpus: Corpus, hardware: Hardware) -> Settings:
-    """Add to what is known a value, with its reason, for everything that the time decides.
+def complete(known: Settings, corpus: Corpus, hardware: Hardware, elapsed: float = 0.0) -> Settings:
+    """Add to what is known a value, with its reason, for everything that the time decides; `elapsed` of it are gone.
 
     Where steps are given instead of minutes, the shape is the one for the laptop's three minutes.
     """
     value = {key: setting.value for key, setting in known.items()}
     minutes = value.get("minutes") or 3.0
-    seconds = max(2.0, 60 * minutes - OVERHEAD_SECONDS - COMPILE_SECONDS * hardware.compile)
+    seconds = max(2.0, 60 * minutes - OVERHEAD_SECONDS - elapsed)
     unique, judged = len(corpus.train), len(corpus.validation)
     machine = probe(hardware)
     shape = {key: value[key] for key in MODEL_KEYS if key in value}
     context = shape.setdefault("context", context_for(seconds, min(unique, judged)))
-    choices = weigh(seconds, corpus.tokenizer.vocabulary, unique, machine, shape, value.get("batch", 0))
+    choices = weigh(seconds, corpus.tokenizer.vocabulary, unique, machine, shape, value.get("batch", 0), judged)
     best = choices[0]
-    rate = best.tokens / seconds
+    rate = best.batch * best.config.context / step_seconds(best.config, best.batch, machine)
     why = f"dial: of {len(choices)} shapes this promises most in {minutes:g} min at about {rate / 1e3:.0f}k tokens/s"
     epochs = best.tokens / unique
     chosen: dict[str, tuple[Any, str]] = {

@@ -109,7 +109,7 @@ class Session:
             objective = yield from self._ready(metrics)
             yield from self._evaluate(metrics, 0.0)
             cost = self._evaluation_seconds
-            budget = self._budget(reserve=2 * cost + 2.0)
+            budget = self._budget(reserve=1.2 * cost + 1.5)
             began, next_evaluation = time.monotonic() - self.training_seconds, time.monotonic() + self._pause(cost)
             smooth = None if self.step == 0 else self.train_loss
             bad = 0
@@ -184,8 +184,12 @@ class Session:
         return max(cost / EVALUATION_SHARE, SHORTEST_PAUSE)
 
     def _due(self, step: int, next_evaluation: float) -> bool:
-        every = self.recipe.run.evaluate_every
-        return step % every == 0 if every else time.monotonic() >= next_evaluation
+        run, now = self.recipe.run, time.monotonic()
+        if run.evaluate_every:
+            return step % run.evaluate_every == 0
+        # The last evaluation comes anyway; one more right before it would push it past the end.
+        late = run.minutes and now + 3 * self._evaluation_seconds > self.started + 60 * run.minutes
+        return now >= next_evaluation and not late
 
     def _evaluate(self, metrics: Metrics, progress: float, *, final: bool = False) -> Iterator[Event]:
         """The exact validation loss, a sample, a checkpoint, and a sentence if one is deserved."""

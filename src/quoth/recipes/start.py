@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,16 +36,16 @@ def start(
     known = settings(preset, config, flags)
     hardware = hardware_for(known)
     data = open_corpus(known)
-    recipe, known = plan(known, data, hardware)
+    recipe, known = plan(known, data, hardware, time.monotonic() - started)
     check_memory(recipe, hardware)
     folder = new_run(out, preset, data.name)
     write_atomic(folder / "config.toml", to_toml(origins(recipe, known)))
     return Session(recipe, data, hardware, folder, started)
 
 
-def plan(known: Settings, data: Corpus, hardware: Hardware) -> tuple[Recipe, Settings]:
-    """The complete recipe: the dial fills what is not known."""
-    known = complete(known, data, hardware)
+def plan(known: Settings, data: Corpus, hardware: Hardware, elapsed: float) -> tuple[Recipe, Settings]:
+    """The complete recipe: the dial fills what is not known, from the time that is left."""
+    known = complete(known, data, hardware, elapsed)
     recipe = make(known, data.tokenizer.vocabulary)
     for split in ("train", "validation"):
         have, need = len(getattr(data, split)), recipe.model.context + 1
