@@ -109,7 +109,7 @@ class Session:
             objective = yield from self._ready(metrics)
             yield from self._evaluate(metrics, 0.0)
             cost = self._evaluation_seconds
-            budget = self._budget(reserve=1.2 * cost + 1.5)
+            budget = self._budget(reserve=1.2 * cost + 2.0)
             began, next_evaluation = time.monotonic() - self.training_seconds, time.monotonic() + self._pause(cost)
             smooth = None if self.step == 0 else self.train_loss
             bad = 0
