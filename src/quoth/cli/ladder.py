@@ -103,11 +103,6 @@ def table(climbed: dict[str, Any]) -> Iterator[str]:
         row = [rung["name"], f"{rung['parameters']:,}", f"{rung['steps']:,.0f}", duration(rung["seconds"])]
         row += [f"{rung['train_loss']:.3f}", f"{rung['validation_loss']:.3f}"]
         row += ["–" if loss is None else f"{loss:.3f}" for loss in more] if climbed["faithful"] else []
-        rows.append(
-            [
-                *row,
-                f"{rung['spread'] / 2:.3f}" if len(rung["seeds"]) > 1 else "–",
-                "–" if lecture is None else f"{lecture:g}",
-            ]
-        )
+        row.append(f"{rung['spread'] / 2:.3f}" if len(rung["seeds"]) > 1 else "–")
+        rows.append([*row, "–" if lecture is None else f"{lecture:g}"])
     yield from columns(rows, set(range(1, len(rows[0]))))

@@ -32,8 +32,9 @@ def attend(
     >>> attend(torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 2, 4), torch.eye(2, 4)[None, None])[0, 0, 1, :2]
     tensor([0.5000, 0.5000])
     """
-    k_BHSK, v_BHSK = (_for_each(q_BHTK.shape[1], x_BHSK) for x_BHSK in (k_BHSK, v_BHSK))
+    v_BHSK = _for_each(q_BHTK.shape[1], v_BHSK)
     if fused:
+        k_BHSK = _for_each(q_BHTK.shape[1], k_BHSK)
         T, S = q_BHTK.shape[-2], k_BHSK.shape[-2]
         mask = None if T == S or not causal else _visible(T, S, q_BHTK.device)
         return F.scaled_dot_product_attention(
