@@ -11,7 +11,7 @@ from quoth.ladder import batches, communication, encoder, pig_latin, scaling, si
 from quoth.ladder.lesson import Lesson
 from quoth.ladder.parts import Curves, Graph, Say, Show, Table
 from quoth.ladder.rung import Rung
-from quoth.ladder.topics import TOPICS, topic
+from quoth.ladder.topics import TOPICS, WITHOUT_TEXT, topic
 from quoth.model.gpt import GPT
 from quoth.model.seq2seq import Seq2Seq
 from quoth.system.errors import InputError
@@ -44,6 +44,22 @@ def test_a_topic_explains_itself(name: str, lesson: Lesson) -> None:
                 assert rows and {len(row) for row in rows} == {len(columns)}
             case Curves(_, _, _, x, lines):
                 assert {len(line) for line in lines.values()} == {len(x)}
+
+
+@pytest.mark.parametrize("name", TOPICS)
+@pytest.mark.usefixtures("one_thread")
+def test_a_topic_is_shown_on_the_text(name: str, lesson: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Rung, "train", lambda *unused: iter(()))
+    monkeypatch.setattr(encoder, "train", lambda lesson, steps, real=encoder.train: real(lesson, 0))
+    monkeypatch.setattr(translation, "train", lambda *unused: iter(()))
+    monkeypatch.setattr("quoth.ladder.averaging.milliseconds", lambda *unused: 1.0)
+    monkeypatch.setattr("quoth.ladder.heads.milliseconds", lambda *unused: 1.0)
+
+    def shown(text: str) -> str:
+        torch.manual_seed(lesson.seed)
+        return str(list(topic(name)(Lesson(text, lesson.corpus, lesson.seed))))
+
+    assert (shown("the king is here") == shown("what so rich a man")) == (name in WITHOUT_TEXT)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

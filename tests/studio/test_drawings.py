@@ -33,6 +33,9 @@ def test_a_graph_has_an_arc_for_each_edge():
     assert len(paths) == 3 and len(drawing.findall(f"{SVG}circle")) == 2
     widths = [float(path.get("stroke-width")) for path in paths]
     assert widths[1] < widths[2] < widths[0]
+    (head,) = drawing.findall(f"{SVG}polygon")  # A loop has none.
+    tip = head.get("points").split()[0].split(",")
+    assert [float(number) for number in paths[1].get("d").split()[-2:]] == [float(number) for number in tip]
     assert paths[1].find(f"{SVG}title").text == "1 '<' hears 0.25 from 0 'a'"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from quoth.cli.arguments import parse
-from quoth.cli.output import columns, plain, print_json, wrapped
+from quoth.cli.output import columns, plain, print_json, warn, wrapped
 from quoth.cli.settings import words
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Arguments:
 def main(arguments: list[str], started: float) -> None:
     a = parse(Arguments, arguments, "explain")
 
-    from quoth.ladder.topics import TOPICS, topic
+    from quoth.ladder.topics import TOPICS, WITHOUT_TEXT, topic
 
     if a.topic is None:
         if a.json:
@@ -70,6 +70,8 @@ def main(arguments: list[str], started: float) -> None:
     known = corpus(a.data)
     text = a.text if a.text is not None else TEXT if a.data == "shakespeare" else first_line(known)
     lesson = Lesson(text, known, a.seed)
+    if a.text is not None and a.topic in WITHOUT_TEXT:
+        warn(f"{a.topic} is about models: it shows the same for every text.")
     parts = []
     for part in explain(lesson):
         parts.append(part)

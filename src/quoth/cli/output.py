@@ -55,6 +55,11 @@ def is_live(screen: Console) -> bool:
     return screen.is_terminal and not os.environ.get("CI") and not os.environ.get("NO_COLOR")
 
 
+def warn(text: str) -> None:
+    """A sentence beside the answer, on stderr."""
+    console(True).print(text, style="yellow", markup=False)
+
+
 def print_json(value: dict[str, Any]) -> None:
     """One object on stdout; what JSON cannot say, NaN and infinity, is null."""
     sys.stdout.write(json.dumps(plain(value), ensure_ascii=False) + "\n")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from quoth.ladder.averaging import mean_softmax
+from quoth.ladder.embedding import placed
 from quoth.ladder.lesson import Lesson
 from quoth.ladder.parts import Part, Say, Show
 from quoth.ladder.rung import Rung
@@ -56,7 +57,7 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     assert isinstance(head, Head)
     names = lesson.names(ids)
     with torch.no_grad():
-        x_BTC = model.positions.add(model.embed(ids[None]), 0, len(ids))
+        x_BTC = placed(model, ids)
         yield Say(
             "Each token emits a query (what am I looking for), a key (what do I have) and a value (what I tell those "
             "who listen). A pair's score is the product of query and key over √K; a softmax makes weights of scores."

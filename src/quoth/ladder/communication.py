@@ -9,6 +9,7 @@ from torch import Tensor
 
 from quoth.ladder import attention
 from quoth.ladder.attention import Head
+from quoth.ladder.embedding import placed
 from quoth.ladder.lesson import Lesson
 from quoth.ladder.parts import Graph, Part, Say, Show, Table
 
@@ -26,7 +27,7 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     assert isinstance(head, Head)
     names = [f"{t} {name}" for t, name in enumerate(lesson.names(ids))]
     with torch.no_grad():
-        weight_TS = head.weights(model.positions.add(model.embed(ids[None]), 0, len(ids)))[0]
+        weight_TS = head.weights(placed(model, ids))[0]
     yield Show("weights of the text's first tokens: rows hear columns", weight_TS, names, names)
     yield Graph("Who hears from whom", names, weight_TS)
     heard = [edges(weight_TS[[t]])[:3] for t in range(len(ids))]

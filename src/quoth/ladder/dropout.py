@@ -30,12 +30,13 @@ SHAPE: dict[str, Any] = {
 
 def explain(lesson: Lesson) -> Iterator[Part]:
     """What is left out in two passes; and the gap between training and validation with more and more of it."""
-    c = family("lecture", vocabulary=65, width=8, heads=1, dropout=0.5)
+    c = family("lecture", vocabulary=65, width=6, heads=1, dropout=0.5)
     torch.manual_seed(lesson.seed)
-    drop = Dropout(c)
-    twice = torch.cat([drop(torch.ones(1, 8)) for _ in range(2)])
-    yield Show("ones, with half dropped and the rest doubled, in two passes", twice)
-    yield Show("after training nothing is dropped", drop.eval()(torch.ones(1, 8)))
+    drop, x_TC, names = Dropout(c), lesson.vectors(4, 6), lesson.names(lesson.ids[:4])
+    yield Show("the text's first tokens, six channels each", x_TC, names)
+    for number in ("one pass", "the next"):
+        yield Show(f"in {number}: half dropped, and the rest doubled", drop(x_TC), names)
+    yield Show("after training nothing is dropped", drop.eval()(x_TC), names)
     few = replace(lesson.corpus, train=np.asarray(lesson.corpus.train[:CHARACTERS]))
     short = replace(lesson, corpus=few)
     rows = []

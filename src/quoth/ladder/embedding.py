@@ -25,6 +25,11 @@ def as_table(model: GPT) -> Tensor:
     return model.embed.weight @ model.head.weight.T + (0 if model.head.bias is None else model.head.bias)
 
 
+def placed(model: GPT, token_T: Tensor) -> Tensor:
+    """What the first block is given for a text: each token's vector with its place's added, (1, T, C)."""
+    return model.positions.add(model.embed(token_T[None]), 0, len(token_T))
+
+
 def explain(lesson: Lesson) -> Iterator[Part]:
     """The sizes of the two tables, and that a model without layers is a bigram."""
     model, V = lesson.trained(RUNG, steps=2000), lesson.tokenizer.vocabulary

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from quoth.ladder.attention import Head
 from quoth.ladder.averaging import milliseconds
+from quoth.ladder.embedding import placed
 from quoth.ladder.lesson import Lesson
 from quoth.ladder.parts import Part, Say, Show, Table
 from quoth.ladder.rung import Rung
@@ -55,7 +56,7 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     block = model.blocks[0]
     assert isinstance(block, Heads)
     with torch.no_grad():
-        x_BTC = model.positions.add(model.embed(ids[None]), 0, len(ids))
+        x_BTC = placed(model, ids)
         for number, head in enumerate(block.heads):
             assert isinstance(head, Head)
             yield Show(f"head {number}: whom each character averages", head.weights(x_BTC)[0], names, names)

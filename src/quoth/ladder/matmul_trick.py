@@ -11,10 +11,11 @@ from quoth.ladder.parts import Part, Say, Show
 
 
 def explain(lesson: Lesson) -> Iterator[Part]:
-    """A 3×3 example: ones, then a triangle of ones, then its rows made to sum to 1."""
+    """Three tokens of the text: ones, then a triangle of ones, then its rows made to sum to 1."""
     rng = torch.Generator().manual_seed(lesson.seed)
-    b = torch.randint(0, 10, (3, 2), generator=rng).float()
-    yield Show("b: three tokens of two channels", b)
+    table_VC = torch.randint(0, 10, (lesson.tokenizer.vocabulary, 2), generator=rng).float()
+    b, names = table_VC[lesson.ids[:3]], lesson.names(lesson.ids[:3])
+    yield Show("b: the first three tokens of the text, two channels each", b, names)
     ones = torch.ones(3, 3)
     yield Show("ones @ b: each row is the sum of all rows of b", ones @ b)
     triangle = torch.tril(ones)

@@ -19,6 +19,15 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     models = {name: lesson.trained(rung, steps=2500) for name, rung in (("without", without), ("with", heads.RUNG))}
     rows = [(name, lesson.loss(model)) for name, model in models.items()]
     yield Table("Four heads, validation loss", ["positions", "nats per token"], rows)
+    ids = lesson.ids[:8]
+    turned = torch.cat([ids[:7].roll(3), ids[7:]])
+    with torch.no_grad():
+        apart = {
+            name: (model(ids[None])[0, -1] - model(turned[None])[0, -1]).abs().max().item()
+            for name, model in models.items()
+        }
+    said = f"{lesson.read(ids.tolist())!r} and {lesson.read(turned.tolist())!r}"
+    yield Table(f"Largest difference of the next logits after {said}", ["positions", "logits"], list(apart.items()))
     positions = models["with"].positions
     assert isinstance(positions, LearnedPositions)
     with torch.no_grad():

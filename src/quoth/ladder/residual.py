@@ -13,6 +13,7 @@ from quoth.ladder.parts import Curves, Part, Say, Table
 from quoth.ladder.rung import Rung
 from quoth.model.config import GPTConfig
 from quoth.model.gpt import Block
+from quoth.text.batches import Batch
 from quoth.train.objectives import next_token
 
 DEEP = 12
@@ -55,10 +56,10 @@ STRAIGHT = replace(RUNG, name="straight", lecture_loss=None, block=partial(block
 
 
 def gradient_norms(rung: Rung, lesson: Lesson, layers: int) -> list[float]:
-    """The norm of the first gradient of each layer's weights, from the first layer to the last."""
-    deep = replace(rung, config={**rung.config, "layers": layers})
-    model = lesson.untrained(deep)
-    (batch,) = lesson.corpus.batches(32, model.config.context, seed=lesson.seed)[0]
+    """The norm of each layer's first gradient, on the text's windows, from the first layer to the last."""
+    model = lesson.untrained(replace(rung, config={**rung.config, "layers": layers}))
+    window_BT = lesson.ids[: 32 + model.config.context].unfold(0, model.config.context + 1, 1)
+    batch = Batch(window_BT[:, :-1], window_BT[:, 1:])
     (next_token(model, batch) / batch.count).backward()  # type: ignore[no-untyped-call]
     grads = ([p.grad for p in layer.parameters() if p.grad is not None] for layer in model.blocks)
     return [float(nn.utils.get_total_norm(layer)) for layer in grads]
@@ -68,7 +69,7 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     """The gradient's norm by depth, with and without; and what training makes of both."""
     with_, without = (gradient_norms(rung, lesson, DEEP) for rung in (RUNG, STRAIGHT))
     yield Curves(
-        f"Gradient of each of {DEEP} layers before training", "layer", "norm", list(range(1, DEEP + 1)),
+        f"Gradient of each of {DEEP} layers before training, on the text", "layer", "norm", list(range(1, DEEP + 1)),
         {"with residuals": with_, "without": without}, log=True,
     )  # fmt: skip
     yield Say(

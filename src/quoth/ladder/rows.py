@@ -12,9 +12,10 @@ from quoth.ladder.parts import Part, Say, Table
 
 
 def explain(lesson: Lesson) -> Iterator[Part]:
-    """Change one row and see which logits move; and which rows a loss of one row sends gradients to."""
+    """Change one row, the text's, and see which logits move; and which rows its loss sends gradients to."""
     model = lesson.untrained(heads.RUNG).double()
     (batch,) = lesson.corpus.batches(4, model.config.context, seed=lesson.seed)[0]
+    batch.x_BT[2] = lesson.ids[: model.config.context]
     changed = batch.x_BT.clone()
     changed[2] = (changed[2] + 1) % lesson.tokenizer.vocabulary
     with torch.no_grad():
@@ -23,8 +24,9 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     model.head(model.blocks[0](model.positions.add(x_BTC, 0, x_BTC.shape[1])))[2].sum().backward()
     assert x_BTC.grad is not None
     felt = x_BTC.grad.abs().amax((1, 2)).tolist()
-    rows = [(f"row {b}", f"{m:.3g}", f"{g:.3g}") for b, (m, g) in enumerate(zip(moved, felt, strict=True))]
-    names = ["", "logits move, row 2 changed", "gradient felt, of row 2's logits"]
+    said = ["".join(lesson.read(row.tolist())) for row in batch.x_BT]
+    rows = [(b, repr(said[b]), f"{m:.3g}", f"{g:.3g}") for b, (m, g) in enumerate(zip(moved, felt, strict=True))]
+    names = ["row", "its text", "logits move, row 2 changed", "gradient felt, of row 2's logits"]
     yield Table("Four rows of a batch", names, rows)
     yield Say(
         "Zero is exactly zero. A batch is only for the hardware's sake: four graphs of eight nodes side by side, with "

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from math import log
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from quoth.ladder.attention import RUNG, Head
+from quoth.ladder.embedding import placed
 from quoth.ladder.lesson import Lesson
 from quoth.ladder.parts import Curves, Part, Say, Show, Table
 
@@ -53,5 +55,9 @@ def explain(lesson: Lesson) -> Iterator[Part]:
         (name, replace(wide, block=lambda c, _, scale=scale: Head(c, scale=scale)))
         for name, scale in (("scores as they are", 1.0), ("divided by √128", None))
     ]
-    losses = [(name, lesson.loss(lesson.trained(rung, steps=1000))) for name, rung in rungs]
+    models = {name: lesson.trained(rung, steps=1000) for name, rung in rungs}
+    losses = [(name, lesson.loss(model)) for name, model in models.items()]
     yield Table("A head of 128 channels after 1,000 steps, validation", ["", "nats per token"], losses)
+    ids = lesson.ids[:8]
+    weights = torch.stack([cast(Head, m.blocks[0]).weights(placed(m, ids))[0, -1] for m in models.values()])
+    yield Show("whom the text's eighth token averages then", weights, list(models), lesson.names(ids))

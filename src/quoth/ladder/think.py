@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from quoth.ladder import heads
+from quoth.ladder.embedding import placed
 from quoth.ladder.heads import Heads
 from quoth.ladder.lesson import Lesson
 from quoth.ladder.parts import Part, Say, Show, Table
@@ -42,7 +43,7 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     block, ids = model.blocks[0], lesson.ids[: model.config.context]
     assert isinstance(block, Think)
     names = lesson.names(ids)
-    x_BTC = model.positions.add(model.embed(ids[None]), 0, len(ids))
+    x_BTC = placed(model, ids)
     changed = x_BTC.clone()
     changed[:, 2] += 1
     with torch.no_grad():

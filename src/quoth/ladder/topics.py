@@ -38,6 +38,8 @@ TOPICS = {
     "nanogpt": "nanoGPT's names and these",
     "sizes": "GPT-3's table, counted; pretraining and finetuning",
 }
+# These are about models, not about a text.
+WITHOUT_TEXT = ("nanogpt", "sizes")
 # The rungs, from the lowest; here too, so that completing them imports nothing.
 RUNGS = ("bigram", "embedding", "one-head", "many-heads", "think", "residual", "norm", "scaled")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -22,8 +24,6 @@ from quoth.train.loop import Step, fit
 from quoth.train.objectives import next_token
 from quoth.train.optimizers import make_optimizer
 
-STEPS = 800
-
 
 def translator(seed: int) -> Seq2Seq:
     """Two layers that read and two that write."""
@@ -31,7 +31,7 @@ def translator(seed: int) -> Seq2Seq:
     return Seq2Seq(family("modern", vocabulary=VOCABULARY, width=64, layers=2, heads=2, context=TARGET), SOURCE)
 
 
-def train(model: Seq2Seq, learned: list[str], seed: int, steps: int = STEPS) -> Iterator[Step]:
+def train(model: Seq2Seq, learned: list[str], seed: int, steps: int = 800) -> Iterator[Step]:
     """By the one loop; only the source of batches is new."""
     return fit(model, make_optimizer(model), Pairs(learned, 128, seed), next_token, steps=steps)
 
@@ -40,15 +40,14 @@ def translate(model: Seq2Seq, chosen: list[str]) -> list[str]:
     """The likeliest letters, one after another, by the one engine; all words at once."""
     with torch.no_grad():
         decoder = model.eval().given(torch.stack([ids(word, SOURCE) for word in chosen]))
-    engine = Engine(cast(GPT, decoder), Bytes())
-    greedy = engine.ids([BEGIN], TARGET, sampling=Sampling(temperature=0), count=len(chosen))
-    return [read(row) for row in torch.stack(list(greedy), dim=1)]
+    engine, greedy = Engine(cast(GPT, decoder), Bytes()), Sampling(temperature=0)
+    made = engine.ids([BEGIN], TARGET, sampling=greedy, count=len(chosen))
+    return [read(row) for row in torch.stack(list(made), dim=1)]
 
 
 def exact(model: Seq2Seq, chosen: list[str]) -> float:
     """The share of words whose whole translation is right."""
-    made = translate(model, chosen)
-    return sum(m == pig_latin(w) for m, w in zip(made, chosen, strict=True)) / len(chosen)
+    return sum(m == pig_latin(w) for m, w in zip(translate(model, chosen), chosen, strict=True)) / len(chosen)
 
 
 def looks(model: Seq2Seq, word: str) -> Tensor:
@@ -67,14 +66,15 @@ def looks(model: Seq2Seq, word: str) -> Tensor:
 
 
 def explain(lesson: Lesson) -> Iterator[Part]:
-    """Train, judge on words never seen, and show the alignment."""
+    """Train, judge on words never seen and on the text's, and show the alignment."""
     learned, held = words(lesson.read(lesson.train.tolist()), lesson.seed)
     model = translator(lesson.seed)
-    for _ in train(model, learned, lesson.seed):
-        pass
-    some = held[:8]
-    rows = [(w, pig_latin(w), made) for w, made in zip(some, translate(model, some), strict=True)]
-    yield Table(f"Words that were held out, of {len(learned):,} learned", ["word", "Pig Latin", "translated"], rows)
+    deque(train(model, learned, lesson.seed), maxlen=0)
+    own = [w for w in dict.fromkeys(re.findall("[a-z]+", lesson.text.lower())) if len(w) <= SOURCE]
+    groups = {f"Words that were held out, of {len(learned):,} learned": held[:8], "Words of the text": own}
+    for name, chosen in ((name, chosen) for name, chosen in groups.items() if chosen):
+        rows = [(w, pig_latin(w), made) for w, made in zip(chosen, translate(model, chosen), strict=True)]
+        yield Table(name, ["word", "Pig Latin", "translated"], rows)
     yield Say(f"All {len(held):,} held out: {exact(model, held):.1%} right to the last letter.")
-    word = max(some, key=len)
+    word = max(own or held[:8], key=len)
     yield Show(f"where it looks in {word!r} while it writes", looks(model, word), [*pig_latin(word)], [*word])

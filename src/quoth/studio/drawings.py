@@ -46,7 +46,10 @@ def curves_svg(
 
 
 def graph_svg(title: str, labels: Sequence[str], edges: Sequence[tuple[int, int, float]]) -> str:
-    """Nodes in a row and an arc for each edge (from, to, weight), the thicker the heavier; a loop stays at home."""
+    """Nodes in a row and an arc for each edge (from, to, weight), the thicker the heavier; a loop stays at home.
+
+    An arrow points to the node that hears. Its head is drawn as a path of its own, of one size for every weight.
+    """
     step, radius = 84, 17
     width, base = step * len(labels) + 32, 44 + 24 * len(labels)
     marks = [_text(16, 24, title, weight="600")]
@@ -60,6 +63,8 @@ def graph_svg(title: str, labels: Sequence[str], edges: Sequence[tuple[int, int,
         said = tag("title", f"{labels[target]} hears {weight:.2f} from {labels[source]}")
         style = {"stroke-width": f"{0.4 + 7 * weight:.2f}", "stroke-opacity": f"{0.15 + 0.75 * min(1, weight):.2f}"}
         marks.append(tag("path", said, d=path, fill="none", stroke=COLOURS[0], **style))
+        if source != target:
+            marks.append(_arrow_head(b, top, math.atan2(2 * lift, (b - a) / 2), style["stroke-opacity"]))
     for number, label in enumerate(labels):
         x = 16 + step * (number + 0.5)
         marks.append(tag("circle", cx=f"{x:.0f}", cy=base, r=radius, fill="#fbfaf7", stroke="#67625a"))
@@ -96,6 +101,13 @@ def graph_dot(title: str, labels: Sequence[str], edges: Sequence[tuple[int, int,
     arrows = [f'  {s} -> {t} [label="{w:.2f}", penwidth={0.4 + 7 * w:.2f}];' for s, t, w in edges]
     name = title.replace('"', "'")
     return "\n".join([f'digraph "{name}" {{', "  rankdir=LR;", *nodes, *arrows, "}", ""])
+
+
+def _arrow_head(x: float, y: float, angle: float, opacity: str) -> Markup:
+    """A triangle with its point at (x, y), of an arrow that flies at an angle, in radians, downwards positive."""
+    corners = [(x, y), *((x - 11 * math.cos(angle + turn), y - 11 * math.sin(angle + turn)) for turn in (-0.4, 0.4))]
+    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in corners)
+    return tag("polygon", points=points, fill=COLOURS[0], **{"fill-opacity": opacity})
 
 
 def _text(x: float, y: float, text: str, *, anchor: str = "start", weight: str = "", fill: str = "") -> Markup:
