@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH_OPTIONS ?=
 BIN := .venv/bin
 
-.PHONY: setup demo test lint docs clean
+.PHONY: setup demo test soak lint docs clean
 setup: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -24,6 +24,9 @@ demo: setup
 
 test: .venv/installed-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+soak: .venv/installed-dev
+	QUOTH_SOAK=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rP tests/soak
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

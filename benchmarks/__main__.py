@@ -21,6 +21,8 @@ BENCHMARKS = {
     "install": "from a clone to the first sample",
     "attention": "written-out against fused attention",
     "threads": "tokens per second by the number of threads",
+    "plan": "what `quoth plan` says, against what training takes",
+    "checkpoints": "what saving costs the training beside it, and how long loading takes",
     "gpu": "for a CUDA device: time to a loss, tokens per second, FLOP utilization",
 }
 
@@ -28,7 +30,7 @@ BENCHMARKS = {
 def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: python -m benchmarks NAME [OPTIONS] [--json FILE]\n")
-        print("\n".join(f"  {name:<10} {what}" for name, what in BENCHMARKS.items()))
+        print("\n".join(f"  {name:<12} {what}" for name, what in BENCHMARKS.items()))
         print("\n`python -m benchmarks NAME --help` lists a benchmark's options.")
         return 0
     name, *rest = arguments

@@ -60,7 +60,7 @@ def train(flags: Sequence[str], caches: Path) -> Training:
     Raises:
         InputError: the command failed.
     """
-    env = {"QUOTH_CACHE": str(caches / "quoth"), "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor")}
+    env = cache_variables(caches)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         finished = run([sys.executable, "-m", "quoth", "train", *flags, "--out", str(out), "--json"], env=env)
@@ -69,6 +69,11 @@ def train(flags: Sequence[str], caches: Path) -> Training:
         settings = {key: value for section in sections.values() for key, value in section.items()}
         environment = json.loads((out / "environment.json").read_text(encoding="utf-8"))
         return Training(json.loads(finished.output), metrics, settings, environment, finished)
+
+
+def cache_variables(caches: Path) -> dict[str, str]:
+    """What puts quoth's and the compiler's caches into a folder."""
+    return {"QUOTH_CACHE": str(caches / "quoth"), "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor")}
 
 
 @contextmanager

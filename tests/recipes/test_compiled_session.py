@@ -58,11 +58,11 @@ def test_a_failed_compilation_is_tried_with_care_and_then_done_without_and_writt
         view.forward = lambda ids: 1 / 0  # type: ignore[method-assign, assignment]
         return view
 
-    monkeypatch.setattr("quoth.recipes.session.compiled", fragile)
+    monkeypatch.setattr("quoth.recipes.ready.compiled", fragile)
     session = small_session(tmp_path, HARDWARE)
     notes = [event.text for event in session.events() if event.kind == "note"]
     assert tried == [TRUSTING, FAST]
-    assert session.step == 5
+    assert session.state.step == 5
     expected = ["torch.compile failed, so training goes on without it: division by zero"] if broken == 2 else []
     assert notes == expected
     written = [json.loads(line).get("note") for line in (session.folder / "metrics.jsonl").read_text().splitlines()]

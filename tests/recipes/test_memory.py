@@ -12,10 +12,13 @@ import torch
 
 from quoth.model.config import GPTConfig, family
 from quoth.model.gpt import GPT
+from quoth.plan.memory import largest_batch, parameters
+from quoth.plan.memory import memory as step_memory
 from quoth.recipes import memory
 from quoth.recipes.recipe import make, settings
 from quoth.system.device import Hardware
 from quoth.system.errors import InputError
+from quoth.system.memory import left_in_container
 
 MEASURE = """
 import sys, torch
@@ -59,9 +62,9 @@ def test_it_is_near_what_was_measured(shape: dict[str, int]) -> None:
     for name, value in shape.items():
         code = code.replace(f"{{{name}}}", str(value))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-    batch, context = shape["batch"], shape["context"]
+    batch = shape["batch"]
     config = family("modern", **{name: value for name, value in shape.items() if name != "batch"})
-    assert memory.step_bytes(config, batch, context, 4, True) == pytest.approx(int(done.stdout), rel=0.3)
+    assert step_memory(config, batch, dtype_bytes=4, written_out=True).peak == pytest.approx(int(done.stdout), rel=0.3)
 
 
 CONFIGS = [
@@ -78,29 +81,29 @@ CONFIGS = [
 def test_the_largest_batch_fits_and_one_more_does_not(
     config: GPTConfig, optimizer: str, dtype_bytes: int, compiled: bool
 ) -> None:
+    how = {"dtype_bytes": dtype_bytes, "written_out": True, "optimizer": optimizer, "compiled": compiled}
     for available in (0, 10**7, 10**8, 10**9 + 7):
-        batch = memory.largest_batch(config, 128, dtype_bytes, True, available, optimizer=optimizer, compiled=compiled)
-        need = [
-            memory.step_bytes(config, b, 128, dtype_bytes, True, optimizer=optimizer, compiled=compiled)
-            for b in (batch, batch + 1)
-        ]
+        batch = largest_batch(config, available, **how)
+        need = [step_memory(config, b, **how).peak for b in (batch, batch + 1)]
         assert need[1] > available
         assert batch == 0 or need[0] <= available
 
 
 def test_what_takes_more() -> None:
-    config = CONFIGS[0]
-    base = memory.step_bytes(config, 64, 128, 4, True)
-    assert memory.step_bytes(config, 64, 128, 4, False) < base
-    assert memory.step_bytes(config, 64, 128, 2, True) < base
-    assert memory.step_bytes(config, 64, 128, 4, True, compiled=True) < base
-    assert memory.step_bytes(config.replace(layers=3), 64, 128, 4, True) > base
-    assert memory.step_bytes(config, 64, 128, 4, True) - memory.step_bytes(config, 63, 128, 4, True) > 0
+    how = {"dtype_bytes": 4, "written_out": True}
+    base = step_memory(CONFIGS[0], 64, **how).peak
+    assert step_memory(CONFIGS[0], 64, dtype_bytes=4, written_out=False).peak < base
+    assert step_memory(CONFIGS[0], 64, dtype_bytes=2, written_out=True).peak < base
+    assert step_memory(CONFIGS[0], 64, **how, compiled=True).peak < base
+    assert step_memory(CONFIGS[0].replace(layers=3), 64, **how).peak > base
+    assert step_memory(CONFIGS[0], 63, **how).peak < base
+    large = CONFIGS[1].replace(layers=12, width=768)
+    assert step_memory(large, 1, shards=8).weights < step_memory(large, 1).weights / 4
 
 
 def test_parameters() -> None:
     for config in CONFIGS:
-        assert memory.parameters(config) == GPT(config).parameters_count
+        assert parameters(config) == GPT(config).parameters_count
 
 
 CPU = Hardware("cpu", "float32", 1, False, 1e9, {})
@@ -151,18 +154,18 @@ def test_a_real_allocation_that_fails() -> None:
 
 
 def test_a_containers_limit(tmp_path: Path) -> None:
-    assert memory.left_in_container(tmp_path) is None
+    assert left_in_container(tmp_path) is None
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("300\n")
     (tmp_path / "memory.stat").write_text("anon 200\ninactive_file 70\n")
-    assert memory.left_in_container(tmp_path) is None
+    assert left_in_container(tmp_path) is None
     (tmp_path / "memory.max").write_text("1000\n")
-    assert memory.left_in_container(tmp_path) == 770
+    assert left_in_container(tmp_path) == 770
     old = tmp_path / "old"
     (old / "memory").mkdir(parents=True)
     (old / "memory/memory.limit_in_bytes").write_text("1000")
     (old / "memory/memory.usage_in_bytes").write_text("300")
     (old / "memory/memory.stat").write_text("cache 5\n")
-    assert memory.left_in_container(old) == 700
+    assert left_in_container(old) == 700
     (old / "memory/memory.limit_in_bytes").write_text(str(2**63 - 4096))
-    assert memory.left_in_container(old) is None
+    assert left_in_container(old) is None

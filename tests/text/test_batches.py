@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from quoth.system.errors import InputError
 from quoth.system.world import World
-from quoth.text.batches import Batch, Windows, shuffled
+from quoth.text.batches import Batch, Later, Windows, shuffled
 
 TOKENS = np.arange(1000, dtype=np.uint16)
 
@@ -105,14 +105,34 @@ def test_in_time_every_token_is_a_target():
 
 
 @pytest.mark.parametrize("step", [0, 3, 40])
-def test_the_order_does_not_depend_on_how_many_share_it(step):
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+def test_what_a_step_sees_does_not_depend_on_how_many_share_it(step, size):
     alone = xs(windows(batch=8), step)
-    ranks = [windows(batch=4, world=World(rank, 2)) for rank in range(2)]
-    assert torch.equal(alone, torch.cat([xs(source, step) for source in ranks]))
-    assert torch.equal(alone, xs(windows(batch=2, accumulate=4), step))
-    ranks = [windows(batch=1, accumulate=2, world=World(rank, 4)) for rank in range(4)]
-    assert torch.equal(alone, torch.cat([xs(source, step) for source in ranks]))
-    assert windows(batch=8).tokens_per_step == ranks[0].tokens_per_step == 128
+    for shape in ({"batch": 8}, {"batch": 2, "accumulate": 4}, {"batch": 4, "accumulate": 2}):
+        ranks = [windows(**shape, world=World(rank, size)) for rank in range(size)]
+        assert torch.equal(alone, torch.cat([xs(source, step) for source in ranks]))
+        assert {source.tokens_per_step for source in ranks} == {128}
+
+
+def test_the_same_microbatches_draw_the_same_dropout_wherever_they_are():
+    alone = windows(batch=2, accumulate=4)
+    seeds = [batch.seed for batch in alone[5]]
+    assert len({*seeds, *(batch.seed for batch in alone[6])}) == 8
+    shared = [windows(batch=2, accumulate=4, world=World(rank, 2))[5] for rank in range(2)]
+    assert [batch.seed for part in shared for batch in part] == seeds
+    assert seeds != [batch.seed for batch in windows(batch=2, accumulate=4, seed=4)[5]]
+
+
+def test_a_step_that_cannot_be_shared_is_refused():
+    with pytest.raises(InputError, match=r"has 4 windows .* 3 processes cannot share evenly; take --batch 3, or"):
+        windows(world=World(0, 3))
+    with pytest.raises(InputError, match=r"A step has 2 windows .* 8 processes"):
+        windows(batch=2, world=World(0, 8))
+
+
+def test_past_some_batches_the_next_ones_come():
+    source = windows()
+    assert torch.equal(xs(Later(source, 3), 4), xs(source, 7))
 
 
 def test_too_short_a_text_is_refused():

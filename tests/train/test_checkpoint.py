@@ -1,4 +1,7 @@
 import json
+import pickle
+import random
+import re
 
 import pytest
 import torch
@@ -6,10 +9,12 @@ import torch
 from quoth.model.config import FAMILIES, family
 from quoth.model.gpt import GPT
 from quoth.system.errors import InputError
+from quoth.system.files import as_json
 from quoth.text.batches import Batch
 from quoth.text.tokenizer import Characters
-from quoth.train.checkpoint import Keeper, kept, load, load_optimizer, save
+from quoth.train.checkpoint import load, load_optimizer, save
 from quoth.train.loop import fit
+from quoth.train.manifest import problems, seal, verify
 from quoth.train.objectives import next_token
 from quoth.train.optimizers import OptimizerConfig, make_optimizer
 
@@ -93,26 +98,64 @@ def test_no_checkpoint_and_no_manifest_are_refused(tmp_path):
     with pytest.raises(InputError, match="There is no checkpoint"):
         load(tmp_path / "it")
     (tmp_path / "it").mkdir()
-    with pytest.raises(InputError, match=r"manifest\.json cannot be read"):
+    with pytest.raises(InputError, match=r"its manifest\.json is missing or damaged"):
         load(tmp_path / "it")
 
 
-def test_best_and_last_are_kept(tmp_path):
-    model = make()
-    optimizer = make_optimizer(model)
-    with pytest.raises(InputError, match="no checkpoint yet"):
-        kept(tmp_path)
-    for step, best in [(10, True), (20, True), (30, False), (40, False)]:
-        # A run that goes on finds what was kept before.
-        Keeper(tmp_path).save(model, LETTERS, {"step": step}, optimizer, best=best)
-    assert kept(tmp_path).name == kept(tmp_path, "best").name == "step-000020"
-    assert kept(tmp_path, "last").name == "step-000040"
-    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["kept.json", "step-000020", "step-000040"]
-    assert load(kept(tmp_path)).state == {"step": 20}
+def test_every_flipped_bit_and_every_cut_is_found(tmp_path):
+    model, rng = make(), random.Random(0)
+    save(tmp_path / "it", model, LETTERS, {"step": 3}, make_optimizer(model))
+    files = sorted((tmp_path / "it").iterdir())
+    for _ in range(100):
+        path = rng.choice(files)
+        whole = path.read_bytes()
+        if rng.random() < 0.8:
+            at = rng.randrange(8 * len(whole))
+            spoiled = bytearray(whole)
+            spoiled[at // 8] ^= 1 << at % 8
+        else:
+            spoiled = whole[: rng.randrange(len(whole))]
+        path.write_bytes(spoiled)
+        with pytest.raises(InputError, match=r"is broken|of another version|is not read|does not list"):
+            verify(tmp_path / "it")
+        path.write_bytes(whole)
+    verify(tmp_path / "it")
 
 
-def test_without_a_best_the_last_is_taken(tmp_path):
-    model = make()
-    Keeper(tmp_path).save(model, LETTERS, {"step": 1}, make_optimizer(model), best=False)
-    assert json.loads((tmp_path / "checkpoints" / "kept.json").read_text()) == {"last": "step-000001"}
-    assert kept(tmp_path, "best").name == "step-000001"
+def test_a_planted_pickle_is_refused(tmp_path):
+    folder, model = tmp_path / "it", make()
+    save(folder, model, LETTERS, {})
+    bomb = pickle.dumps({"weights": 1})
+    (folder / "model.pt").write_bytes(bomb)
+    with pytest.raises(InputError, match=r"holds model\.pt, which its manifest\.json does not list"):
+        load(folder)
+    (folder / "manifest.json").unlink()
+    seal(folder)  # Whoever planted it made the manifest anew.
+    with pytest.raises(InputError, match=r"holds model\.pt, which is none of \.safetensors, \.json, \.toml"):
+        load(folder)
+    (folder / "model.pt").unlink()
+    (folder / "model.safetensors").write_bytes(bomb)
+    (folder / "manifest.json").unlink()
+    seal(folder)
+    with pytest.raises(InputError, match=r"model\.safetensors cannot be read as safetensors"):
+        load(folder)
+
+
+def test_a_newer_version_is_named(tmp_path):
+    folder = tmp_path / "it"
+    save(folder, make(), LETTERS, {})
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(as_json({**manifest, "format": 2}))
+    with pytest.raises(InputError, match="is of another version of quoth: format 2, and this one reads 1"):
+        load(folder)
+
+
+def test_all_that_is_wrong_is_told(tmp_path):
+    folder = tmp_path / "it"
+    save(folder, make(), LETTERS, {})
+    (folder / "state.json").unlink()
+    (folder / "config.json").write_text("{}")
+    assert [re.sub(".* is broken: ", "", problem) for problem in problems(folder)] == [
+        "config.json is missing or was changed since it was saved.",
+        "state.json is missing or was changed since it was saved.",
+    ]

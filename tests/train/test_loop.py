@@ -1,6 +1,3 @@
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 import torch
 
@@ -72,7 +69,7 @@ def test_accumulation_does_not_change_the_step(name, weighted):
         train_step(model, sgd(model), micro(*sizes), next_token, World())
         for model, sizes in ((whole, [8]), (parts, [2, 2, 2, 2]), (uneven, [1, 7]))
     ]
-    for loss, norm in results:
+    for loss, norm, _ in results:
         assert loss == pytest.approx(results[0][0], rel=1e-12)
         assert norm == pytest.approx(results[0][1], rel=1e-12)
     same_weights(whole, parts, 1e-12)
@@ -83,7 +80,7 @@ def test_a_step_moves_along_the_gradient_of_the_weighted_mean():
     model, slow = copies(randomized(make()), 2)
     (x, y), weight = rows(), torch.rand(8, 8, dtype=torch.float64)
     weight[3:5] = 0
-    loss, norm = train_step(model, sgd(model), [Batch(x, y, weight)], next_token, World())
+    loss, norm, _ = train_step(model, sgd(model), [Batch(x, y, weight)], next_token, World())
     share = slow(x).log_softmax(-1).gather(-1, y[..., None])[..., 0]
     mean = -(weight * share).sum() / weight.sum()
     mean.backward()
@@ -101,7 +98,7 @@ def test_a_step_moves_along_the_gradient_of_the_weighted_mean():
 def test_clipping_scales_the_whole_gradient(clip):
     model, plain = copies(randomized(make()), 2)
     batch, before = Batch(*rows()), [p.detach().clone() for p in model.parameters()]
-    _, norm = train_step(model, sgd(model), [batch], next_token, World(), clip=clip)
+    _, norm, _ = train_step(model, sgd(model), [batch], next_token, World(), clip=clip)
     assert norm > 0.01
     train_step(plain, sgd(plain), [batch], next_token, World())
     factor = 0.01 / norm if clip == 0.01 else 1.0
@@ -228,44 +225,3 @@ def test_the_model_trains_even_if_the_asker_evaluated():
 )
 def test_a_step_knows_whether_it_was_finite(loss, norm, finite):
     assert Step(0, 0.0, loss, norm, 1.0, 1.0).finite == finite
-
-
-class Shared(World):
-    """Ranks that are threads of one process; what they sum they leave on one table."""
-
-    def __init__(self, rank, barrier, table):
-        super().__init__(rank, barrier.parties)
-        object.__setattr__(self, "barrier", barrier)
-        object.__setattr__(self, "table", table)
-
-    def sum(self, value):
-        self.table[self.rank] = torch.as_tensor(value, dtype=torch.float64)
-        self.barrier.wait()
-        total = sum(self.table)
-        self.barrier.wait()
-        return total
-
-
-@pytest.mark.parametrize("spoiled", [False, True])
-def test_ranks_take_the_step_that_one_would(spoiled):
-    alone, *ranks = copies(randomized(make()), 4)
-    (x, y), weight = rows(9), torch.rand(9, 8, dtype=torch.float64)
-
-    def objective(model, batch):
-        # One row spoils the gradient, and the loss does not show it.
-        bad = spoiled and (batch.x_BT == x[7]).all(-1).any()
-        return next_token(model, batch) + (Spoil.apply(model.head.weight, float("nan")) if bad else 0)
-
-    one = train_step(alone, sgd(alone), [Batch(x, y, weight)], objective, World(), clip=0.01)
-    barrier, table = threading.Barrier(3, timeout=20), [None] * 3
-
-    def work(rank):
-        part = slice(3 * rank, 3 * rank + 3)
-        batch = Batch(x[part], y[part], weight[part])
-        return train_step(ranks[rank], sgd(ranks[rank]), [batch], objective, Shared(rank, barrier, table), clip=0.01)
-
-    with ThreadPoolExecutor(3) as pool:
-        results = list(pool.map(work, range(3)))
-    assert results == [pytest.approx(one, rel=1e-12, nan_ok=True)] * 3
-    for model in ranks:
-        same_weights(model, alone, 1e-12)

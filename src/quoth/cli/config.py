@@ -40,7 +40,7 @@ def arguments_class() -> type:
 def main(arguments: list[str], started: float) -> None:
     a: Any = parse(arguments_class(), arguments, "config")
 
-    from quoth.recipes.memory import parameters
+    from quoth.plan.memory import parameters
     from quoth.recipes.recipe import SECTIONS, origins, settings, to_toml
     from quoth.recipes.start import hardware_for, open_corpus, plan
 

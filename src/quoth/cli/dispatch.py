@@ -12,6 +12,7 @@ from quoth.system.errors import InputError, suggestion
 
 COMMANDS = {
     "train": "train a GPT on a text; three minutes on Shakespeare by default",
+    "launch": "train with several processes, on one machine or many",
     "sample": "let a run write",
     "eval": "the exact loss over the whole validation split, or over a file",
     "data": "explore a text: size, alphabet, split, tokens, first lines",
@@ -19,7 +20,9 @@ COMMANDS = {
     "explain": "run one idea of the lecture, and see its tensors",
     "exercise": "exercises on the lecture, and a checker that names mistakes",
     "config": "print every value of a preset, and where it came from",
+    "plan": "what a run will take: FLOPs, memory, time, cost",
     "runs": "list the runs so far, best first",
+    "verify": "check that what a run has saved is as it was saved",
     "doctor": "what this machine is best used with, and why",
     "completion": "print a completion script for bash, zsh or fish",
 }
@@ -39,7 +42,10 @@ usage: quoth COMMAND [OPTIONS]
 
 
 def dispatch(arguments: list[str]) -> int:
-    """Run a command; its exit code: 0, 1 where a check says no, 2 after a sentence on bad input, 130 after Ctrl-C."""
+    """Run a command. Its exit code: 0, 1 where a check says no, 2 after a sentence on bad input, 130 after Ctrl-C.
+
+    A training that SIGTERM ended says 143.
+    """
     started = time.monotonic()
     for stream in (sys.stdout, sys.stderr):
         # A character that a terminal's encoding lacks must not end a run.

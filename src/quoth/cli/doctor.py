@@ -51,8 +51,8 @@ def examine() -> dict[str, Any]:
 
     import torch
 
-    from quoth.recipes.memory import available_bytes, memory_info
     from quoth.system.device import choose, cpu_name
+    from quoth.system.memory import available_bytes, memory_info
 
     hardware = choose()
     return {
@@ -163,7 +163,7 @@ def advice(facts: dict[str, Any]) -> Iterator[str]:
 
 def lines(facts: dict[str, Any]) -> Iterator[str]:
     """The record for a person."""
-    from quoth.recipes.memory import size
+    from quoth.system.memory import size
 
     f, why = facts, facts["reasons"]
     made = f["compiler"]

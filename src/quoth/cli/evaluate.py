@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from quoth.cli.arguments import parse
-from quoth.cli.output import console, print_json
+from quoth.cli.output import console, print_json, warn
 
 
 @dataclass
@@ -38,18 +38,18 @@ def main(arguments: list[str], started: float) -> None:
     import numpy as np
     from rich.markup import escape
 
+    from quoth.recipes.again import open_again
     from quoth.recipes.recipe import read_recipe
-    from quoth.recipes.start import open_again
     from quoth.system.device import choose
     from quoth.text.corpus import find
     from quoth.text.reading import pieces
-    from quoth.train.checkpoint import kept, load
     from quoth.train.evaluate import evaluate
+    from quoth.train.keeper import load_kept
     from quoth.train.run import find_run
 
     run = find_run(a.run)
     hardware = choose(dtype=a.dtype, compile=False)
-    checkpoint = load(kept(run, a.checkpoint), hardware.device)
+    checkpoint = load_kept(run, a.checkpoint, hardware.device, warn)
     if a.data:
         _, files = find(a.data)
         encoded = [checkpoint.tokenizer.encode(text) for text in pieces(files, a.errors)]

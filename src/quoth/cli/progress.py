@@ -17,7 +17,8 @@ from rich.text import Text
 from quoth.cli.output import count, duration, is_live
 
 if TYPE_CHECKING:
-    from quoth.recipes.session import Event, Session
+    from quoth.recipes.event import Event
+    from quoth.recipes.session import Session
 
 PLAIN_EVERY_SECONDS = 10.0
 BAR_WIDTH = 20
@@ -102,7 +103,7 @@ class Progress:
         run, now = self.session.recipe.run, time.monotonic()
         if run.minutes:
             return max(0.0, self.session.started + 60 * run.minutes - now)
-        return self.session.training_seconds * (1 - progress) / max(progress, 1e-6)
+        return self.session.state.training_seconds * (1 - progress) / max(progress, 1e-6)
 
     def _at(self) -> str:
         return f"{duration(time.monotonic() - self.session.started):>11}"
@@ -130,7 +131,7 @@ class Progress:
             self.live.stop()
         folder = escape(s["folder"])
         name = escape(s["run"]) if s["folder"] == f"runs/{s['run']}" else folder
-        how = "Stopped" if s["stopped"] == "interrupted" else "Done"
+        how = "Done" if s["stopped"] == "finished" else "Stopped"
         self.screen.print(
             f"\n[bold green]{how}[/] after {duration(s['seconds'])}: {s['steps']:,} steps, "
             f"{count(s['tokens_per_second'])} tokens/s"
@@ -141,7 +142,7 @@ class Progress:
         )
         self.screen.print(f"The run is in [bold]{folder}[/]; its report.html shows it. Let it write:")
         self.screen.print(f'  quoth sample {name} --prompt "..."')
-        if s["stopped"] == "interrupted":
+        if s["stopped"] != "finished":
             self.screen.print(f"To go on:\n  quoth train --resume {name}")
 
 
@@ -149,7 +150,11 @@ def introduction(s: Session) -> list[tuple[str, str]]:
     """What is read, what learns, and how long on what."""
     m, r, t = s.recipe.model, s.recipe.run, s.corpus.tokenizer
     long = f"{r.minutes:g} minute{'s' * (r.minutes != 1)}" if r.minutes else f"{r.steps:,} steps"
-    where = {"cpu": f"the CPU, {s.hardware.threads} thread{'s' * (s.hardware.threads > 1)}", "mps": "the Apple GPU"}
+    cores = f"{s.hardware.threads} thread{'s' * (s.hardware.threads > 1)}"
+    if (processes := s.world.size) > 1:
+        cores = f"{processes} processes of {cores}"
+    gpus = f"{processes} GPUs" if processes > 1 else "the GPU"
+    where = {"cpu": f"the CPU, {cores}", "mps": "the Apple GPU"}
     text = (
         f"{escape(s.corpus.name)}: {count(s.corpus.manifest['characters'])} characters; "
         f"{count(len(s.corpus.train))} tokens to learn from, {count(len(s.corpus.validation))} to be judged by"
@@ -159,7 +164,7 @@ def introduction(s: Session) -> list[tuple[str, str]]:
         f"{m.width}, context {m.context}, vocabulary {m.vocabulary:,} ({t.name})"
     )
     run = (
-        f"{long} on {where.get(s.hardware.device, 'the GPU')} in {s.hardware.dtype}, "
+        f"{long} on {where.get(s.hardware.device, gpus)} in {s.hardware.dtype}, "
         f"{r.batch * r.accumulate:,} windows of {m.context} tokens a step"
     )
     return [("text", text), ("model", model), ("run", run)]

@@ -9,7 +9,7 @@ from typing import Any
 from quoth.cli.arguments import parse
 from quoth.cli.output import columns, count, duration, print_json, width
 
-RANK = {"finished": 0, "interrupted": 0, "unfinished": 1, "broken": 2}
+RANK = {"finished": 0, "interrupted": 0, "terminated": 0, "unfinished": 1, "broken": 2}
 NARROW = 90
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from quoth.cli.arguments import parse
-from quoth.cli.output import console, print_json
+from quoth.cli.output import console, print_json, warn
 
 
 @dataclass
@@ -53,14 +53,14 @@ def main(arguments: list[str], started: float) -> None:
 
     from quoth.generate.engine import Engine
     from quoth.generate.sampling import Sampling
-    from quoth.train.checkpoint import kept, load
+    from quoth.train.keeper import load_kept
     from quoth.train.run import find_run
 
     run = find_run(a.run)
     names = [f.name for f in dataclasses.fields(Sampling)]
     sampling = Sampling(**{name: getattr(a, name) for name in names})
     torch.set_num_threads(1)  # A small model writes fastest on one thread.
-    checkpoint = load(kept(run, a.checkpoint))
+    checkpoint = load_kept(run, a.checkpoint, "cpu", warn)
     engine = Engine(checkpoint.model, checkpoint.tokenizer)
     screen, aside = console(a.json), console(True)
     context = checkpoint.model.config.context

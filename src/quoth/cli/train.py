@@ -49,25 +49,30 @@ def main(arguments: list[str], started: float) -> int:
     screen = console(a.json)
 
     from quoth.recipes.start import start
+    from quoth.system.world import joined
 
-    session = start(a.preset, Path(a.config) if a.config else None, given(a), a.out, a.resume, started)
-    with Progress(screen, session) as progress, interruptible(session):
-        for event in session.events():
-            progress.show(event)
-    result = progress.summary
-    if a.json:
-        print_json(result)
-    return 130 if session.stop else 0
+    with joined() as world:
+        screen.quiet = not world.leads
+        session = start(a.preset, Path(a.config) if a.config else None, given(a), a.out, a.resume, started, world)
+        with Progress(screen, session) as progress, interruptible(session):
+            for event in session.events():
+                progress.show(event)
+    if a.json and world.leads:
+        print_json(progress.summary)
+    return {"": 0, "interrupted": 130, "terminated": 143}[session.stop]
 
 
 @contextmanager
 def interruptible(session: Session) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run after its step; a second one, or one before there is a step, ends it at once."""
+    """Ctrl-C and SIGTERM end the run after its step: one evaluates once more, the other only saves, to be quick.
+
+    A second one, or one before there is a step, ends it at once.
+    """
 
     def ask(number: int, frame: object) -> None:
-        if session.stop or session.step == 0:
+        if not session.begun or session.stop == "terminated" or (session.stop and number == signal.SIGINT):
             raise KeyboardInterrupt
-        session.stop = True
+        session.stop = "terminated" if number == signal.SIGTERM else "interrupted"
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

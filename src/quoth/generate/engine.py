@@ -65,9 +65,10 @@ class Engine:
             return []
         return make_caches(count, self.model.config, self.model.embed.weight.dtype, self.device)
 
-    @torch.inference_mode()
     def _logits(self, fresh_BT: Tensor, caches: list[LayerCache]) -> Tensor:
-        return self.model(fresh_BT, caches or None, caches[0].length if caches else 0)[:, -1]  # type: ignore[no-any-return]
+        # What a sharded model, which can `unshard`, gathers here is used again by training.
+        with torch.no_grad() if hasattr(self.model, "unshard") else torch.inference_mode():
+            return self.model(fresh_BT, caches or None, caches[0].length if caches else 0)[:, -1]  # type: ignore[no-any-return]
 
     def stream(
         self,

@@ -26,8 +26,9 @@ from quoth.studio.ladder import write_ladder_report
 from quoth.system.errors import InputError, suggestion
 from quoth.system.files import write_atomic
 from quoth.text.corpus import Corpus, corpus
-from quoth.train.checkpoint import kept, load
+from quoth.train.checkpoint import load
 from quoth.train.evaluate import evaluate
+from quoth.train.keeper import kept
 
 RUNGS: dict[str, Rung] = {m.RUNG.name: m.RUNG for m in (bigram, embedding, attention, heads, think, residual, norm)}
 SCALED = "scaled"
@@ -114,7 +115,7 @@ class Ladder:
         session = start("laptop", None, flags, str(self.folder / f"{SCALED}-{seed}"), None, begin)
         deque(session.events(), maxlen=0)
         seconds, model = time.monotonic() - begin, load(kept(session.folder)).model
-        known = {"steps": session.step, "seconds": seconds, "initial_loss": session.first_loss}
+        known = {"steps": session.state.step, "seconds": seconds, "initial_loss": session.state.first_loss}
         return _judged(model, session.corpus, seed, **known)
 
 

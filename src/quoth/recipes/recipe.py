@@ -6,6 +6,7 @@ import dataclasses
 import tomllib
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -49,9 +50,16 @@ class RunConfig:
         accumulate: microbatches in a step.
         seed: of weights, batches, dropout and samples.
         evaluate_every: steps between evaluations; 0 spends at most 3% of the time on them.
+        checkpoint_every: steps between checkpoints, besides those before evaluations; 0 for none.
+        checkpoint_minutes: minutes after which there is one in any case.
+        keep_last: how many of the newest checkpoints are kept, besides the best.
+        keep_every: of steps that are a multiple of it the checkpoint is kept for good; 0 for none.
+        spikes: steps whose loss lies so many standard deviations above the last ones are left out; 0 takes all.
         sample_tokens: how much is sampled at each evaluation; 0 for nothing.
         device: auto, cpu, cuda or mps.
         dtype: auto, bfloat16 or float32.
+        shard: spread weights, gradients and optimizer over all processes (FSDP2), for models that no device holds.
+        recompute: keep a block's input only and compute it again going backward: less memory, a third more time.
         threads: for a CPU; 0 tries what is best.
         compile: auto, on or off.
     """
@@ -62,17 +70,25 @@ class RunConfig:
     accumulate: int = 1
     seed: int = 1337
     evaluate_every: int = 0
+    checkpoint_every: int = 0
+    checkpoint_minutes: float = 5.0
+    keep_last: int = 2
+    keep_every: int = 0
+    spikes: float = 6.0
     sample_tokens: int = 150
     device: str = "auto"
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     threads: int = 0
+    shard: bool = False
+    recompute: bool = False
     compile: Literal["auto", "on", "off"] = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("batch", "accumulate"):
+        for name in ("batch", "accumulate", "keep_last"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("minutes", "steps", "evaluate_every", "sample_tokens", "threads", "seed"):
+        counts = ("evaluate_every", "checkpoint_every", "keep_every", "sample_tokens", "threads", "seed")
+        for name in ("minutes", "steps", "checkpoint_minutes", "spikes", *counts):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}.")
         if not (self.minutes or self.steps):
@@ -118,7 +134,7 @@ def settings(preset: str, config: Path | None = None, flags: dict[str, Any] | No
     known: Settings = {}
     layers = [
         (f"preset {preset}", PRESETS[preset]),
-        (str(config), _read(config) if config else {}),
+        (str(config), _parse(_text(config), config) if config else {}),
         ("flag", flags or {}),
     ]
     for origin, values in layers:
@@ -151,16 +167,20 @@ def make(known: Settings, vocabulary: int) -> Recipe:
 
 def origins(recipe: Recipe, known: Settings) -> Settings:
     """Every value of a recipe with its origin."""
-    complete: Settings = {}
-    for section in SECTIONS:
-        part = getattr(recipe, section)
-        for field in dataclasses.fields(part):
-            value = getattr(part, field.name)
-            default = "the tokenizer" if field.name == "vocabulary" else "default"
-            if section == "model" and field.name != "vocabulary":
-                default = f"family {recipe.model.family}"
-            complete[field.name] = Setting(value, known[field.name].origin if field.name in known else default)
-    return complete
+
+    def origin(name: str) -> str:
+        if name in known:
+            return known[name].origin
+        if name == "vocabulary":
+            return "the tokenizer"
+        return f"family {recipe.model.family}" if HOME[name] == "model" else "default"
+
+    return with_origins(recipe, origin)
+
+
+def with_origins(recipe: Recipe, origin: Callable[[str], str]) -> Settings:
+    """Every value of a recipe with what is said of where it came from."""
+    return {name: Setting(getattr(getattr(recipe, HOME[name]), name), origin(name)) for name in HOME}
 
 
 def to_toml(complete: Settings) -> str:
@@ -191,24 +211,40 @@ def read_recipe(run: Path) -> Recipe:
     Raises:
         InputError: it is missing or damaged.
     """
-    values = _read(run / "config.toml")
+    path = run / "config.toml"
+    return parse_recipe(_text(path), path)
+
+
+def parse_recipe(text: str, path: Path) -> Recipe:
+    """The recipe that a text says all of, from where `path` tells.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    values = _parse(text, path)
     # What is saved is complete, so nothing may be filled in by a default.
     if missing := [name for name in HOME if name not in values]:
-        raise InputError(f"{run / 'config.toml'} is broken: it says nothing of {missing[0]}.")
+        raise InputError(f"{path} is broken: it says nothing of {missing[0]}.")
     if unknown := [name for name in values if name not in HOME]:
-        raise InputError(f"{run / 'config.toml'} is not of this version of quoth: there is no setting {unknown[0]!r}.")
+        raise InputError(f"{path} is not of this version of quoth: there is no setting {unknown[0]!r}.")
     vocabulary = values.pop("vocabulary")
     if type(vocabulary) is not int:
-        raise InputError(f"{run / 'config.toml'} is broken: its vocabulary is {vocabulary!r}.")
-    return make({key: Setting(_checked(key, value), "config.toml") for key, value in values.items()}, vocabulary)
+        raise InputError(f"{path} is broken: its vocabulary is {vocabulary!r}.")
+    return make({key: Setting(_checked(key, value), path.name) for key, value in values.items()}, vocabulary)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            document = tomllib.load(file)
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"The config {path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"The config {path} is not TOML: it is not UTF-8.") from error
+
+
+def _parse(text: str, path: Path) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"The config {path} is not TOML: {error}.") from error
     flat: dict[str, Any] = {}

@@ -2,329 +2,374 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
-from math import isfinite
+from dataclasses import asdict
+from functools import cached_property
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from quoth.generate.engine import Engine
 from quoth.model.gpt import GPT
+from quoth.recipes.event import STOPS, Event, Stop
 from quoth.recipes.memory import memory_refusals
-from quoth.recipes.recipe import Recipe
+from quoth.recipes.ready import in_precision, ready
+from quoth.recipes.recipe import Recipe, to_toml, with_origins
+from quoth.recipes.remarks import fault, left_out, overfitting, rate_too_high, returned, unending
+from quoth.recipes.state import RunState, read_state
+from quoth.recipes.summary import summary
 from quoth.studio.report import write_report
 from quoth.system.device import DTYPES, Hardware, environment, keep_freed_memory
 from quoth.system.errors import InputError
-from quoth.system.files import write_atomic
-from quoth.text.batches import Batch, Windows
+from quoth.system.files import as_json, read_json, write_atomic
+from quoth.system.memory import peak_bytes
+from quoth.system.world import World
+from quoth.text.batches import Later
 from quoth.text.corpus import Corpus
 from quoth.text.sources import SOURCES
-from quoth.train.checkpoint import Keeper, kept, load, load_optimizer
-from quoth.train.compile import FAST, TRUSTING, compiled
-from quoth.train.evaluate import Evaluation, evaluate
+from quoth.train.checkpoint import load_optimizer, load_weights, snapshot, write_together
+from quoth.train.evaluate import Evaluation, Interrupted, evaluate
+from quoth.train.keeper import Keeper, checkpoints, whole
 from quoth.train.loop import Step, fit
 from quoth.train.objectives import Objective, next_token
 from quoth.train.optimizers import make_optimizer
+from quoth.train.parallel import own, shard
 from quoth.train.run import Metrics
 from quoth.train.schedule import Budget, Clock, Steps, trapezoid
+from quoth.train.spikes import Spikes
 
 LOG_EVERY = 10
 EVALUATION_SHARE = 0.03
 # Seconds: more often than this nobody can read.
 SHORTEST_PAUSE = 2.0
+# Steps in a row that are left out before a run goes back, and how often it does that before it gives up.
 PATIENCE = 20
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened in a run; `kind` is ready, step, evaluated, sampled, note or finished."""
-
-    kind: str
-    step: int = 0
-    progress: float = 0.0
-    loss: float = 0.0
-    tokens_per_second: float = 0.0
-    evaluation: Evaluation | None = None
-    text: str = ""
-    summary: dict[str, Any] = field(default_factory=dict)
+RETURNS = 3
 
 
 class Session:
     """One run. Iterate `events()` to make it happen; set `stop` to end it after the step that is under way.
 
-    `started` is the `time.monotonic()` that minutes are counted from: the command's beginning.
+    Where it was interrupted it evaluates once more; where it was terminated it only saves. Before it has `begun` to
+    take steps there is nothing to save.
+
+    `started` is the `time.monotonic()` that minutes are counted from: the command's beginning. In a world of several
+    processes each has a session; the first one writes.
     """
 
-    def __init__(self, recipe: Recipe, corpus: Corpus, hardware: Hardware, folder: Path, started: float) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        corpus: Corpus,
+        hardware: Hardware,
+        folder: Path,
+        started: float,
+        world: World | None = None,
+    ) -> None:
         self.recipe, self.corpus, self.hardware, self.folder, self.started = recipe, corpus, hardware, folder, started
-        self.stop = False
+        self.world = world or World()
+        self.stop: Stop = ""
+        self.begun = False
+        self.state = RunState()
+        self.remarks: list[str] = []
         keep_freed_memory()
-        torch.manual_seed(recipe.run.seed)
+        run = recipe.run
+        torch.manual_seed(run.seed)
         self.model = GPT(recipe.model).to(hardware.device)
+        # One process alone holds what several had shards of.
+        self.sharded = run.shard and self.world.size > 1
+        if self.sharded:
+            shard(self.model, self.world, hardware.device, DTYPES[hardware.dtype])
         self.optimizer = make_optimizer(self.model, recipe.optimizer, DTYPES[hardware.dtype])
         self.batches = corpus.batches(
-            recipe.run.batch,
+            run.batch,
             recipe.model.context,
-            seed=recipe.run.seed,
-            accumulate=recipe.run.accumulate,
+            seed=run.seed,
+            accumulate=run.accumulate,
+            world=self.world,
             device=hardware.device,
         )
-        self.keeper = Keeper(folder)
-        self.step = 0
-        self.training_seconds = 0.0
-        self.best = float("inf")
-        self.best_step = 0
-        self.first_loss = float("inf")
-        self.worse = 0
-        self.train_loss = float("nan")
-        self.notes: set[str] = set()
+        self.spikes = Spikes(sigmas=run.spikes)
+        self.keeper = Keeper(folder, run.keep_last, run.keep_every) if self.world.leads else None
+        self.metrics = Metrics(folder, silent=not self.world.leads)
+        self.evaluation: Evaluation | None = None
+        self._saved_step = self._evaluated_step = -1
+        self._evaluation_seconds = 0.0
+        self._next_evaluation = self._next_save = inf
 
     def resume(self) -> None:
-        """Take up where the last checkpoint stands.
+        """Take up where the last whole checkpoint stands; at the beginning where there is none yet.
 
         Raises:
-            InputError: there is none, or it is broken.
+            InputError: all are broken.
         """
-        folder = kept(self.folder, "last")
-        checkpoint = load(folder, self.hardware.device)
-        self.model.load_state_dict(checkpoint.model.state_dict())
+        if not checkpoints(self.folder):
+            self.remarks.append("There was no checkpoint yet, so the run begins anew.")
+        else:
+            self._take_up(whole(self.folder, "last", self.remarks.append))
+        self.started -= self.state.seconds
+        self.metrics.cut(self.state.step)
+
+    def _take_up(self, folder: Path) -> None:
+        load_weights(folder, self.model)
         load_optimizer(folder, self.optimizer)
-        state = checkpoint.state
-        self.step, self.training_seconds = state["step"], state["training_seconds"]
-        self.best, self.best_step, self.first_loss = state["best"], state["best_step"], state["first_loss"]
-        self.train_loss = state["train_loss"]
+        self.state = read_state(read_json(folder / "state.json"))
+        self.spikes.losses = self.state.losses
+        self._saved_step, self._evaluated_step = self.state.step, -1
 
     def events(self) -> Iterator[Event]:
         """Train, telling what happens."""
-        metrics = Metrics(self.folder)
-        facts = {**environment(), **asdict(self.hardware), "sources": self.corpus.manifest["sources"]}
-        write_atomic(self.folder / "environment.json", json.dumps(facts, indent=2))
-        with closing_quietly(metrics), memory_refusals(self.recipe):
-            objective = yield from self._ready(metrics)
-            yield from self._evaluate(metrics, 0.0)
-            cost = self._evaluation_seconds
-            budget = self._budget(reserve=1.2 * cost + 2.0)
-            began, next_evaluation = time.monotonic() - self.training_seconds, time.monotonic() + self._pause(cost)
-            smooth = None if self.step == 0 else self.train_loss
-            bad = 0
-            for step in self._steps(objective, budget):
-                self.step, now = step.number, time.monotonic()
-                self.training_seconds = now - began
-                if not step.finite:
-                    bad += 1
-                    yield from self._nonfinite(step, bad, metrics)
-                    continue
-                bad = 0
-                smooth = step.loss if smooth is None else smooth + (step.loss - smooth) * max(0.02, 1 / step.number)
-                self.train_loss = smooth
-                rate = self.batches.tokens_per_step * step.number / max(self.training_seconds, 1e-9)
-                if step.number % LOG_EVERY == 0:
-                    self._log(metrics, step, rate)
-                yield Event("step", step.number, step.progress, smooth, rate)
-                if self._due(step.number, next_evaluation):
-                    yield from self._evaluate(metrics, step.progress)
-                    next_evaluation = time.monotonic() + self._pause(self._evaluation_seconds)
-                if self.stop:
-                    break
-            yield from self._evaluate(metrics, 1.0, final=True)
-            yield Event("finished", self.step, 1.0, self.train_loss, summary=self._summarise())
+        if self.world.leads:
+            write_atomic(self.folder / "environment.json", self._facts)
+        with closing_quietly(self.metrics), memory_refusals(self.recipe):
+            for text in self.remarks:
+                yield from self._note("", text)
+            objective = in_precision(next_token, self.hardware)
+            view = yield from self._ready(objective)
+            yield from self._evaluate(0.0)
+            yield from self._train(view, objective)
+            yield from self._end()
 
-    def _ready(self, metrics: Metrics) -> Generator[Event, None, Objective]:
-        """Compile by one forward and backward pass that changes nothing, so that the clock's schedule is not upset."""
+    @cached_property
+    def _facts(self) -> str:
+        """What the run's numbers depend on besides its settings: versions, the machine, the hashes of what is read."""
+        read = {name: self.corpus.manifest[name] for name in ("sources", "tokenizer_sha256")}
+        return as_json({**environment(), **asdict(self.hardware), "world": self.world.size, **read})
+
+    def _ready(self, objective: Objective) -> Generator[Event, None, nn.Module]:
         begin = time.monotonic()
-        objective = _precise(next_token, self.hardware)
-        for options in (TRUSTING, FAST) if self.hardware.compile else ():
-            fast = _precise(next_token, self.hardware, compiled(self.model, options))
-            try:
-                _rehearse(self.model, fast, self.batches)
-                objective = fast
-                break
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        else:
-            if self.hardware.compile:
-                yield from self._note(
-                    "compile", f"torch.compile failed, so training goes on without it: {reason}", metrics
-                )
-        torch.manual_seed(self.recipe.run.seed + self.step)
+        how = {"recompute": self.recipe.run.recompute}
+        view, why = ready(self.model, objective, self.batches, self.hardware, self.world, **how)
+        if why:
+            yield from self._note("compile", f"torch.compile failed, so training goes on without it: {why}")
         self.compile_seconds = time.monotonic() - begin
         yield Event("ready", text=f"{self.compile_seconds:.1f} s to compile" if self.hardware.compile else "")
-        return objective
+        return view
 
-    def _steps(self, objective: Objective, budget: Budget) -> Iterator[Step]:
+    def _train(self, view: nn.Module, objective: Objective) -> Iterator[Event]:
+        now = time.monotonic()
+        began, state = now - self.state.training_seconds, self.state
+        budget = self._budget(reserve=1.2 * self._evaluation_seconds + 2.0)
+        self._next_evaluation = now + self._pause()
+        self._next_save = now + 60 * self.recipe.run.checkpoint_minutes
+        steps = self._steps(view, objective, budget)
+        while (step := next(steps, None)) is not None:
+            state, self.begun = self.state, True
+            state.step, state.training_seconds = step.number, time.monotonic() - began
+            if step.moved:
+                state.bad = 0
+                state.learned(step.loss)
+                rate = self.batches.tokens_per_step * step.number / max(state.training_seconds, 1e-9)
+                if step.number % LOG_EVERY == 0:
+                    self._log(step, rate)
+                yield Event("step", step.number, step.progress, state.train_loss or 0.0, rate)
+            else:
+                yield from self._left_out(step)
+                if state.bad >= PATIENCE:
+                    yield from self._go_back(step)
+                    steps = self._steps(view, objective, budget)
+                    continue
+            stop, evaluates, saves = self._agreed(step)
+            if saves and not stop:
+                yield from self._save()
+            if evaluates and stop != "terminated":
+                yield from self._evaluate(step.progress)
+            # An evaluation that was cut short; others have to agree first, after the next step.
+            if stop or (self.stop == "terminated" and self.world.size == 1):
+                break
+
+    def _steps(self, view: nn.Module, objective: Objective, budget: Budget) -> Iterator[Step]:
         c = self.recipe.optimizer
         return fit(
-            self.model,
+            view,
             self.optimizer,
-            self.batches,
+            Later(self.batches, self.state.dropped),
             objective,
             budget=budget,
             schedule=lambda progress: trapezoid(progress, c.warmup, c.cooldown),
             clip=c.clip,
-            first=self.step,
+            world=self.world,
+            first=self.state.step,
+            spikes=self.spikes,
         )
 
-    def _budget(self, reserve: float) -> Budget:
-        run = self.recipe.run
-        if run.steps:
-            return Steps(run.steps)
-        left = self.started + 60 * run.minutes - time.monotonic() - reserve
-        return Clock(max(left, 1.0) + self.training_seconds, used=self.training_seconds)
+    def _agreed(self, step: Step) -> tuple[Stop, bool, bool]:
+        """Whether to stop, evaluate and save now: for all processes what is so for any of them."""
+        run, number, now = self.recipe.run, step.number, time.monotonic()
+        due = now >= self._next_save or bool(run.checkpoint_every and number % run.checkpoint_every == 0)
+        stop, evaluates, saves = self.world.most([STOPS.index(self.stop), self._due(number), due])
+        self.stop = STOPS[int(stop)]
+        return self.stop, bool(evaluates), bool(saves)
 
-    def _pause(self, cost: float) -> float:
-        """Seconds until the next evaluation, so that they take EVALUATION_SHARE of the time; the first comes early."""
-        return max(cost / EVALUATION_SHARE, SHORTEST_PAUSE)
-
-    def _due(self, step: int, next_evaluation: float) -> bool:
+    def _due(self, step: int) -> bool:
         run, now = self.recipe.run, time.monotonic()
         if run.evaluate_every:
             return step % run.evaluate_every == 0
         # The last evaluation comes anyway; one more right before it would push it past the end.
         late = run.minutes and now + 3 * self._evaluation_seconds > self.started + 60 * run.minutes
-        return now >= next_evaluation and not late
+        return now >= self._next_evaluation and not late
 
-    def _evaluate(self, metrics: Metrics, progress: float, *, final: bool = False) -> Iterator[Event]:
-        """The exact validation loss, a sample, a checkpoint, and a sentence if one is deserved."""
-        begin = time.monotonic()
-        if final and self._evaluated_at == self.step:
+    def _budget(self, reserve: float) -> Budget:
+        run, used = self.recipe.run, self.state.training_seconds
+        if run.steps:
+            return Steps(run.steps)
+        left = self.started + 60 * run.minutes - time.monotonic() - reserve
+        return Clock(max(left, 1.0 if self.state.step == 0 else 0.0) + used, used=used)
+
+    def _pause(self) -> float:
+        """Seconds until the next evaluation, so that they take EVALUATION_SHARE of the time; the first comes early."""
+        return max(self._evaluation_seconds / EVALUATION_SHARE, SHORTEST_PAUSE)
+
+    def _evaluate(self, progress: float, *, final: bool = False) -> Iterator[Event]:
+        """A checkpoint, the exact validation loss, a sample, and a sentence if one is deserved."""
+        begin, step = time.monotonic(), self.state.step
+        if final and self._evaluated_step == step:
             return
-        with self.hardware.autocast():
-            result = evaluate(
-                self.model, self.corpus.validation, self.corpus.tokenizer, context=self.recipe.model.context
-            )
-        self._evaluated_at = self.step
+        yield from self._save()
+        try:
+            with self.hardware.autocast():
+                result = evaluate(
+                    self.model,
+                    self.corpus.validation,
+                    self.corpus.tokenizer,
+                    context=self.recipe.model.context,
+                    world=self.world,
+                    go_on=lambda: self.stop != "terminated",
+                )
+        except Interrupted:
+            return
+        self._evaluated_step = step
         if not isfinite(result.loss):
-            self._give_up(f"The validation loss is not finite after step {self.step}", metrics)
+            if self.keeper:
+                self.keeper.drop(step)
+            self._give_up(f"The validation loss is not finite after step {step}")
         self.evaluation = result
-        if self.step == 0:
-            self.first_loss = result.loss
-        metrics.add(
-            step=self.step,
-            seconds=round(time.monotonic() - self.started, 3),
-            tokens=self.step * self.batches.tokens_per_step,
-            validation_loss=result.loss,
-            bits_per_byte=result.bits_per_byte,
-            perplexity=result.perplexity,
-        )
-        yield Event("evaluated", self.step, progress, self.train_loss, evaluation=result)
-        is_best = result.loss < self.best
-        self.worse = 0 if is_best else self.worse + 1
-        if is_best:
-            self.best, self.best_step = result.loss, self.step
-        if self.step:
+        is_best = self.state.judged(result.loss)
+        self._record(validation_loss=result.loss, bits_per_byte=result.bits_per_byte, perplexity=result.perplexity)
+        yield Event("evaluated", step, progress, self.state.train_loss or float("nan"), evaluation=result)
+        if step:
+            if is_best and self._saved_step == step and (keeper := self.keeper):
+                yield from self._try_to_write(lambda: keeper.mark_best(step), final=final)
             yield from self._sample(progress)
-            self._save(best=is_best)
-            yield from self._remark(result, metrics)
-        self._evaluation_seconds = time.monotonic() - begin
-
-    _evaluated_at = -1
-    _evaluation_seconds = 0.0
+            for kind, text in (*overfitting(self.state), *rate_too_high(self.state)):
+                yield from self._note(kind, text)
+        now = time.monotonic()
+        self._evaluation_seconds = now - begin
+        self._next_evaluation = now + self._pause()
 
     def _sample(self, progress: float) -> Iterator[Event]:
         tokens = self.recipe.run.sample_tokens
-        if tokens:
+        if tokens and (self.world.leads or self.sharded):
             text = Engine(self.model, self.corpus.tokenizer).samples(tokens=tokens, seed=self.recipe.run.seed)[0]
-            write_atomic(self.folder / "samples" / f"step-{self.step:06d}.txt", text)
-            yield Event("sampled", self.step, progress, text=text)
+            if not self.world.leads:
+                return
+            (self.folder / "samples").mkdir(exist_ok=True)
+            write_atomic(self.folder / "samples" / f"step-{self.state.step:06d}.txt", text)
+            yield Event("sampled", self.state.step, progress, text=text)
 
-    def _save(self, *, best: bool) -> None:
-        state = {
-            "step": self.step,
-            "training_seconds": self.training_seconds,
-            "validation_loss": self.evaluation.loss,
-            "train_loss": self.train_loss,
-            "best": self.best,
-            "best_step": self.best_step,
-            "first_loss": self.first_loss,
-        }
-        self.keeper.save(self.model, self.corpus.tokenizer, state, self.optimizer, best=best)
+    def _save(self) -> Iterator[Event]:
+        """A checkpoint of this step, unless there is one, or the last steps were left out and it would be no better."""
+        state, step = self.state, self.state.step
+        self._next_save = time.monotonic() + 60 * self.recipe.run.checkpoint_minutes
+        if step in (0, self._saved_step) or (state.bad and not self.stop):
+            return
+        broken = not all(bool(own(p).isfinite().all()) for p in self.model.parameters())
+        if self.world.most([broken])[0]:
+            return
+        self._saved_step = step
+        state.seconds, state.losses = time.monotonic() - self.started, list(self.spikes.losses)
+        settings = to_toml(with_origins(self.recipe, lambda name: "as it began"))
+        texts = {"run.toml": settings, "environment.json": self._facts}
+        content = (self.model, self.corpus.tokenizer, asdict(state), self.optimizer)
+        if self.sharded:
+            path = self.folder / "checkpoints" / f"step-{step:06d}"
+            write_together(path, *content, self.world, texts)
+        elif keeper := self.keeper:
+            yield from self._try_to_write(lambda: keeper.save(snapshot(*content, texts), step))
+        if self.sharded and self.keeper:
+            self.keeper.prune()
 
-    def _remark(self, result: Evaluation, metrics: Metrics) -> Iterator[Event]:
-        if self.worse >= 2 and self.train_loss < result.loss:
-            yield from self._note(
-                "overfitting",
-                f"Overfitting since step {self.best_step}: the validation loss rises while the training loss falls; "
-                "the best checkpoint is kept. More text, more dropout or less time would help.",
-                metrics,
-            )
-        if result.loss > self.first_loss:
-            yield from self._note(
-                "rate",
-                f"The loss is higher than before training ({result.loss:.2f} > {self.first_loss:.2f}): this looks like "
-                "a learning rate that is too high.",
-                metrics,
-            )
+    def _try_to_write(self, write: Callable[[], None], *, final: bool = False) -> Iterator[Event]:
+        """A disk that is full for a while does not end a run; at its end it is an error."""
+        try:
+            write()
+        except InputError as error:
+            if final:
+                raise
+            yield from self._note("disk", f"{error} Training goes on, and the next checkpoint is tried as usual.")
 
-    def _note(self, kind: str, text: str, metrics: Metrics) -> Iterator[Event]:
-        if kind not in self.notes:
-            self.notes.add(kind)
-            self._write_note(text, metrics)
-            yield Event("note", self.step, text=text)
+    def _left_out(self, step: Step) -> Iterator[Event]:
+        """A step that moved nothing: each is logged, and the first of some is told."""
+        self.state.bad += 1
+        batch = step.number - 1 + self.state.dropped
+        self._record(left_out=batch, because=fault(step))
+        if self.state.bad == 1:
+            yield from self._note("", left_out(step, batch))
 
-    def _nonfinite(self, step: Step, bad: int, metrics: Metrics) -> Iterator[Event]:
-        """Say so of the first of some steps, and give up where they do not end."""
-        what = "gradient" if isfinite(step.loss) else "loss"
-        if bad >= PATIENCE:
-            self._give_up(f"The {what} was not finite for {bad} steps, since step {step.number - bad + 1}", metrics)
-        if bad == 1:
-            text = f"The {what} is not finite at step {step.number} (batch {step.number - 1}); such steps are skipped."
-            self._write_note(text, metrics)
-            yield Event("note", step.number, text=text)
+    def _go_back(self, step: Step) -> Iterator[Event]:
+        """To the last whole checkpoint, and on from there with the batches that come next now."""
+        before = self.state
+        if before.returns == RETURNS or self._saved_step < 1:
+            self._give_up(unending(step, before))
+        if self.keeper:
+            self.keeper.finish()
+        self.world.most([0.0])  # What the first process wrote is there for all.
+        self._take_up(whole(self.folder, "last", lambda problem: None))
+        self.state.dropped = before.dropped + step.number - self.state.step
+        self.state.returns = before.returns + 1
+        yield from self._note("", returned(step, before, self.state))
 
-    def _give_up(self, what: str, metrics: Metrics) -> NoReturn:
-        kept = "The last good checkpoint is kept" if self.keeper.kept else "Nothing was saved yet"
+    def _give_up(self, what: str) -> NoReturn:
+        kept = "The last good checkpoint is kept" if checkpoints(self.folder) else "Nothing was saved yet"
         rate = self.recipe.optimizer.learning_rate
         text = f"{what}; a lower --learning-rate than {rate:g} would help. {kept}."
-        self._write_note(text, metrics)
+        self._record(note=text)
         raise InputError(text)
 
-    def _write_note(self, text: str, metrics: Metrics) -> None:
-        metrics.add(step=self.step, seconds=round(time.monotonic() - self.started, 3), note=text)
+    def _note(self, kind: str, text: str) -> Iterator[Event]:
+        """Tell and log something; of a kind once a run."""
+        if kind not in self.state.notes:
+            self.state.notes += [kind] if kind else []
+            self._record(note=text)
+            yield Event("note", self.state.step, text=text)
 
-    def _log(self, metrics: Metrics, step: Step, rate: float) -> None:
-        metrics.add(
-            step=step.number,
-            seconds=round(time.monotonic() - self.started, 3),
-            tokens=step.number * self.batches.tokens_per_step,
+    def _log(self, step: Step, rate: float) -> None:
+        self._record(
             loss=step.loss,
             learning_rate=step.multiplier,
             gradient_norm=step.gradient_norm,
             tokens_per_second=round(rate, 1),
         )
 
+    def _record(self, **values: Any) -> None:
+        step, seconds = self.state.step, round(time.monotonic() - self.started, 3)
+        self.metrics.add(step=step, seconds=seconds, tokens=step * self.batches.tokens_per_step, **values)
+
+    def _end(self) -> Iterator[Event]:
+        if self.stop == "terminated":
+            yield from self._save()
+        else:
+            yield from self._evaluate(1.0, final=True)
+        if self.keeper:
+            self.keeper.finish()
+        yield Event("finished", self.state.step, 1.0, self.state.train_loss or float("nan"), summary=self._summarise())
+
     def _summarise(self) -> dict[str, Any]:
-        tokens = self.step * self.batches.tokens_per_step
-        summary = {
-            "run": self.folder.name,
-            "folder": str(self.folder),
-            "data": self.corpus.name,
-            "tokenizer": self.corpus.tokenizer.name,
-            "parameters": self.model.parameters_count,
-            "steps": self.step,
-            "tokens": tokens,
-            "seconds": round(time.monotonic() - self.started, 2),
-            "training_seconds": round(self.training_seconds, 2),
-            "compile_seconds": round(self.compile_seconds, 2),
-            "tokens_per_second": round(tokens / max(self.training_seconds, 1e-9), 1),
-            "train_loss": self.train_loss,
-            "validation_loss": self.best,
-            "best_step": self.best_step,
-            "last_validation_loss": self.evaluation.loss,
-            "bits_per_byte": self.evaluation.bits_per_byte * self.best / self.evaluation.loss,
-            "stopped": "interrupted" if self.stop else "finished",
-        }
-        write_atomic(self.folder / "summary.json", json.dumps(summary, indent=2))
-        source = SOURCES.get(self.recipe.data.data)
-        write_report(self.folder, source.published if source else ())
-        return summary
+        state, seconds = self.state, time.monotonic() - self.started
+        counts = {"parameters": self.model.parameters_count, "tokens": state.step * self.batches.tokens_per_step}
+        known = summary(self.folder, self.corpus, state, self.evaluation, seconds, counts, self.stop)
+        known["compile_seconds"] = round(self.compile_seconds, 2)
+        known["peak_bytes"] = peak_bytes(self.hardware.device)
+        if self.world.leads:
+            write_atomic(self.folder / "summary.json", as_json(known))
+            source = SOURCES.get(self.recipe.data.data)
+            write_report(self.folder, source.published if source else ())
+        return known
 
 
 @contextmanager
@@ -335,19 +380,3 @@ def closing_quietly(metrics: Metrics) -> Iterator[None]:
     finally:
         with suppress(OSError):
             metrics.close()
-
-
-def _precise(objective: Objective, hardware: Hardware, view: nn.Module | None = None) -> Objective:
-    """The objective under autocast, of a compiled view of the model where there is one."""
-
-    def with_autocast(model: nn.Module, batch: Batch) -> Tensor:
-        with hardware.autocast():
-            return objective(model if view is None else view, batch)
-
-    return with_autocast
-
-
-def _rehearse(model: nn.Module, objective: Callable[[nn.Module, Batch], Tensor], batches: Windows) -> None:
-    model.train()
-    objective(model, batches[0][0]).backward()  # type: ignore[no-untyped-call]
-    model.zero_grad(set_to_none=True)

@@ -2,45 +2,69 @@
 
 from __future__ import annotations
 
+import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from quoth.recipes.again import go_on
 from quoth.recipes.dial import complete
 from quoth.recipes.memory import check_memory
-from quoth.recipes.recipe import Recipe, Settings, make, origins, read_recipe, settings, to_toml
+from quoth.recipes.recipe import Recipe, Settings, make, origins, parse_recipe, settings, to_toml
 from quoth.recipes.session import Session
-from quoth.system.device import Hardware, choose
+from quoth.system.device import Hardware, choose, cores
 from quoth.system.errors import InputError
-from quoth.system.files import read_json, sha256_of, write_atomic
-from quoth.text.corpus import Corpus, corpus, find
-from quoth.text.tokenizer import Tokenizer
-from quoth.train.run import find_run, new_run
+from quoth.system.files import write_atomic
+from quoth.system.world import World
+from quoth.text.corpus import Corpus, corpus
+from quoth.train.run import new_run
 
 # In fewer minutes than this, compiling with a cold cache takes longer than it saves.
 WORTH_COMPILING = 0.75
 
 
 def start(
-    preset: str, config: Path | None, flags: dict[str, Any], out: str | None, resume: str | None, started: float
+    preset: str,
+    config: Path | None,
+    flags: dict[str, Any],
+    out: str | None,
+    resume: str | None,
+    started: float,
+    world: World | None = None,
 ) -> Session:
     """A session for a new run, or for one that goes on.
 
     Raises:
         InputError: something that was given cannot be used.
     """
+    world = world or World()
     if resume:
         others = {"preset": preset != "laptop", "config": config, "out": out}
-        return _again(resume, [*flags, *(name for name, used in others.items() if used)], started)
+        return go_on(resume, flags, [name for name, used in others.items() if used], started, world)
+    if begun := world.remembered():
+        return go_on(begun, {}, [], started, world)  # By processes that died, and were started again with these.
+    if not world.leads:
+        return _follow(json.loads(world.tell("")), started, world)
     known = settings(preset, config, flags)
-    hardware = hardware_for(known)
+    hardware = hardware_for(known, world)
     data = open_corpus(known)
-    recipe, known = plan(known, data, hardware, time.monotonic() - started)
-    check_memory(recipe, hardware)
+    recipe, known = plan(known, data, replace(hardware, flops=hardware.flops * world.size), time.monotonic() - started)
+    check_memory(recipe, hardware, world)
     folder = new_run(out, preset, data.name)
     write_atomic(folder / "config.toml", to_toml(origins(recipe, known)))
-    return Session(recipe, data, hardware, folder, started)
+    world.remember(str(folder))
+    world.tell(json.dumps({"folder": str(folder), "recipe": to_toml(origins(recipe, known)), **asdict(hardware)}))
+    return Session(recipe, data, hardware, folder, started, world)
+
+
+def _follow(said: dict[str, Any], started: float, world: World) -> Session:
+    """The session of a process that does as the first one has decided."""
+    recipe = parse_recipe(said["recipe"], Path(said["folder"]) / "config.toml")
+    hardware = choose(said["device"], said["dtype"], said["threads"], said["compile"])
+    c = recipe.data
+    data = corpus(c.data, c.tokenizer, separator=c.separator or None, errors=c.errors)
+    return Session(recipe, data, hardware, Path(said["folder"]), started, world)
 
 
 def plan(known: Settings, data: Corpus, hardware: Hardware, elapsed: float) -> tuple[Recipe, Settings]:
@@ -57,10 +81,13 @@ def plan(known: Settings, data: Corpus, hardware: Hardware, elapsed: float) -> t
     return recipe, known
 
 
-def hardware_for(known: Settings) -> Hardware:
-    """The machine, with what is known of how to use it."""
+def hardware_for(known: Settings, world: World | None = None) -> Hardware:
+    """The machine, with what is known of how to use it. Several processes on it share its cores."""
+    world = world or World()
     get = {name: known[name].value for name in ("device", "dtype", "threads") if name in known}
     compiled = {"on": True, "off": False}.get(known["compile"].value) if "compile" in known else None
+    if world.size > 1:
+        get["threads"] = get.get("threads") or max(1, cores() // world.locals)
     hardware = choose(**get, compile=compiled)
     minutes = known["minutes"].value if "minutes" in known else 0.0
     if compiled is None and hardware.compile and 0 < minutes < WORTH_COMPILING:
@@ -73,36 +100,3 @@ def open_corpus(known: Settings) -> Corpus:
     """The data that is asked for."""
     get = {name: known[name].value for name in ("data", "tokenizer", "separator", "errors") if name in known}
     return corpus(**get)
-
-
-def open_again(run: Path, recipe: Recipe, tokenizer: str | Tokenizer | None = None) -> Corpus:
-    """The data of a run, in its own tokenizer or another.
-
-    Raises:
-        InputError: it cannot be read, or is not what the run began with.
-    """
-    c, path = recipe.data, run / "environment.json"
-    began_with = read_json(path).get("sources") if path.exists() else None
-    _, files = find(c.data)
-    if began_with is not None and list(began_with.values()) != [sha256_of(file) for file in files]:
-        raise InputError(
-            f"{c.data} has changed since {run} was trained on it, so what was for training and what for validation is "
-            "no longer known; train a new run on it."
-        )
-    return corpus(c.data, tokenizer or c.tokenizer, separator=c.separator or None, errors=c.errors)
-
-
-def _again(resume: str, given: list[str], started: float) -> Session:
-    if given:
-        flags = ", ".join("DATA" if name == "data" else f"--{name.replace('_', '-')}" for name in given)
-        raise InputError(f"--resume goes on as the run began; leave out {flags}.")
-    folder = find_run(resume)
-    recipe = read_recipe(folder)
-    run = recipe.run
-    hardware = choose(run.device, run.dtype, run.threads, {"on": True, "off": False}.get(run.compile))
-    text = open_again(folder, recipe)
-    check_memory(recipe, hardware)
-    session = Session(recipe, text, hardware, folder, started)
-    session.resume()
-    session.started -= session.training_seconds
-    return session

@@ -20,6 +20,7 @@ parts = Parts("report.html")
 ENDS = {
     "finished": ".",
     "interrupted": ". It was interrupted before its end.",
+    "terminated": ". It was ended from outside before its end.",
     "unfinished": ". It has not finished, or was cut off: these are the numbers that it logged until then.",
 }
 

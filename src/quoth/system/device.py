@@ -87,16 +87,20 @@ def _threads(wanted: int, reasons: dict[str, str]) -> int:
     if wanted:
         reasons["threads"] = "as was asked"
         return wanted
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cores == 1:
+    if (here := cores()) == 1:
         reasons["threads"] = "there is one core"
         return 1
-    candidates = sorted({max(1, cores // 2), cores})
+    candidates = sorted({max(1, here // 2), here})
     rates = {n: _rate_with_threads(n) for n in candidates}
     best = max(rates, key=lambda n: rates[n])
     tried = ", ".join(f"{n}: {rate / 1e9:,.0f} GFLOP/s" for n, rate in rates.items())
-    reasons["threads"] = f"of {cores} cores, tried {tried}"
+    reasons["threads"] = f"of {here} cores, tried {tried}"
     return best
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _rate_with_threads(threads: int) -> float:

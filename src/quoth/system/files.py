@@ -38,32 +38,42 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, bytes: int = 0) -> Iterator[Path]:  # noqa: A002
     """A folder that appears under its name only when the block has ended well, with all its files synced.
 
     Raises:
-        InputError: the disk is full or the parent may not be written.
+        InputError: there is no room for so many bytes, or the parent may not be written.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(path.parent).free < bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        old = aside.with_name(f"{aside.name}.old")
         try:
             yield aside
-            for file in aside.rglob("*"):
-                _sync(file)
-            _sync(aside)
-            aside.chmod(0o755)
-            if path.exists():
-                os.replace(path, old)
-            os.replace(aside, path)
-            _sync(path.parent)
+            rename_folder(aside, path)
         except BaseException:
-            if old.exists() and not path.exists():
-                os.replace(old, path)
             shutil.rmtree(aside, ignore_errors=True)
             raise
-        shutil.rmtree(old, ignore_errors=True)
+
+
+def rename_folder(aside: Path, path: Path) -> None:
+    """Give a folder its name once all its files are on the disk, in the place of one that had the name."""
+    for file in aside.rglob("*"):
+        _sync(file)
+    _sync(aside)
+    aside.chmod(0o755)
+    old = aside.with_name(f"{aside.name}.old")
+    try:
+        if path.exists():
+            os.replace(path, old)
+        os.replace(aside, path)
+        _sync(path.parent)
+    except BaseException:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:
@@ -117,6 +127,11 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
+
+
+def as_json(value: Any) -> str:
+    """JSON as every file here is written."""
+    return json.dumps(value, indent=2) + "\n"
 
 
 def cache_folder() -> Path:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import distributed_c10d as c10d
+
+from quoth.system.errors import InputError
+
+# Seconds: for all to be there, and for any of them to be waited for afterwards.
+JOIN_WITHIN = 120
+WAIT_AT_MOST = 1800
+# What gloo and NCCL say where one of them is gone.
+GONE = ("onnection closed", "onnection reset", "roken pipe", "NCCL", "Timed out waiting", "gloo")
 
 
 @dataclass(frozen=True)
 class World:
-    """This process's rank among `size` equals.
+    """This process's rank among `size` equals; on its own machine it is number `local` of `locals`.
+
+    `store` is kept by whoever started the processes, and outlives them.
 
     >>> World().sum(3.0)
     tensor(3., dtype=torch.float64)
@@ -19,6 +34,14 @@ class World:
 
     rank: int = 0
     size: int = 1
+    local: int = 0
+    locals: int = 1
+    store: c10d.Store | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes files and speaks."""
+        return self.rank == 0
 
     def sum(self, value: Tensor | float) -> Tensor:
         """The value summed over all processes, in at least its own precision; the same tensor on each."""
@@ -26,3 +49,92 @@ class World:
         if self.size > 1:
             dist.all_reduce(total)
         return total
+
+    def most(self, values: Sequence[float]) -> list[float]:
+        """The greatest of each value over all processes: how they agree on what a clock or a signal says."""
+        if self.size == 1:
+            return list(values)
+        greatest = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(greatest, dist.ReduceOp.MAX)
+        return greatest.tolist()
+
+    def tell(self, text: str) -> str:
+        """What the first process says, on all of them."""
+        if self.size == 1:
+            return text
+        length = int(self.most([len(text.encode()) if self.leads else 0])[0])
+        said = torch.zeros(length, dtype=torch.uint8)
+        if self.leads:
+            said = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+        dist.broadcast(said, 0)
+        return bytes(said.tolist()).decode()
+
+    def remember(self, text: str) -> None:
+        """Leave something for the processes that are started where these end early."""
+        if self.store:
+            self.store.set("remembered", text)
+
+    def remembered(self) -> str | None:
+        """What processes before these have left."""
+        return self.store.get("remembered").decode() if self.store and self.store.check(["remembered"]) else None
+
+
+@contextmanager
+def joined() -> Iterator[World]:
+    """The world that torchrun's environment describes, for as long as the block lasts; alone without one.
+
+    Numbers on CPUs go by gloo, on CUDA devices by NCCL.
+
+    Raises:
+        InputError: the others do not come, or the environment is not whole.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World()
+        return
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise InputError(
+            f"WORLD_SIZE is {size}, but {', '.join(missing)} is not set; start by torchrun or quoth launch."
+        )
+    rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local)
+    try:
+        shared = _store(rank, size)
+        if shared.check(["refused"]):
+            raise SystemExit(2)  # A launcher starts processes again that will be refused again; once it was said.
+        # Each restart has keys of its own: what a process that died left behind would make the next wait for it.
+        attempt = c10d.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", shared)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+            store=attempt,
+            rank=rank,
+            world_size=size,
+            timeout=timedelta(seconds=WAIT_AT_MOST),
+        )
+    except (dist.DistStoreError, dist.DistNetworkError, RuntimeError) as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise InputError(
+            f"Not all of {size} processes came to {where} within {JOIN_WITHIN} s; is it reached from every machine, "
+            f"and was the same command started on each? ({str(error).splitlines()[0]})"
+        ) from error
+    try:
+        yield World(rank, size, local, int(os.environ.get("LOCAL_WORLD_SIZE", size)), shared)
+    except InputError:
+        shared.set("refused", "")
+        raise
+    except RuntimeError as error:
+        if not any(word in str(error) for word in GONE):
+            raise
+        raise InputError("Another process of this training is gone, so this one ends; checkpoints are kept.") from error
+    finally:
+        dist.destroy_process_group()
+
+
+def _store(rank: int, size: int) -> c10d.Store:
+    """Where processes find each other: at the launcher's store where it lends one."""
+    within = timedelta(seconds=JOIN_WITHIN)
+    agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return dist.TCPStore(host, port, size, is_master=rank == 0 and not agent, timeout=within)  # type: ignore[attr-defined]

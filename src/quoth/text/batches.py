@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,11 +16,15 @@ from quoth.system.world import World
 
 @dataclass(frozen=True)
 class Batch:
-    """Token ids x (B, T), what follows each, y (B, T), and optionally how much each target counts."""
+    """Token ids x (B, T), what follows each, y (B, T), and optionally how much each target counts.
+
+    `seed` is what dropout draws from where it is given, so that a step's randomness can be had again too.
+    """
 
     x_BT: Tensor
     y_BT: Tensor
     weight_BT: Tensor | None = None
+    seed: int | None = None
 
     @property
     def count(self) -> float:
@@ -28,14 +33,33 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         weight = None if self.weight_BT is None else self.weight_BT.to(device, non_blocking=True)
-        return Batch(self.x_BT.to(device, non_blocking=True), self.y_BT.to(device, non_blocking=True), weight)
+        x_BT, y_BT = (tensor.to(device, non_blocking=True) for tensor in (self.x_BT, self.y_BT))
+        return replace(self, x_BT=x_BT, y_BT=y_BT, weight_BT=weight)
+
+
+class BatchSource(Protocol):
+    """Anything whose `[step]` is that step's list of microbatches."""
+
+    def __getitem__(self, step: int) -> list[Batch]: ...
+
+
+@dataclass(frozen=True)
+class Later:
+    """A source whose steps begin `dropped` batches later: what a run goes on with past batches that did it harm."""
+
+    source: BatchSource
+    dropped: int
+
+    def __getitem__(self, step: int) -> list[Batch]:
+        return self.source[step + self.dropped]
 
 
 class Windows:
     """Shuffled windows of a token array, each seen once an epoch; every epoch cuts them at another offset.
 
-    `windows[step]` is this rank's list of `accumulate` microbatches of `batch` windows. All ranks together take the
-    next `batch · accumulate · size` windows of one global order, so the order does not depend on how many there are.
+    A step takes the next `batch · accumulate` windows of one global order, and `windows[step]` is this rank's share of
+    them, as microbatches. What a step sees does not depend on how many ranks there are: they share its microbatches,
+    or where those are too few smaller ones.
 
     >>> windows = Windows(np.arange(1000), batch=2, context=8, seed=1)
     >>> batch, = windows[5]
@@ -61,24 +85,26 @@ class Windows:
             )
         self.tokens, self.batch, self.context, self.seed = tokens, batch, context, seed
         self.accumulate, self.world, self.device = accumulate, world or World(), device
+        self.microbatch, self.share = shares(batch, accumulate, self.world.size)
         self.per_epoch = max(1, len(tokens) // context - 1)
         self._offsets = len(tokens) - context * self.per_epoch
 
     @property
     def tokens_per_step(self) -> int:
         """Targets that all ranks together see in one step."""
-        return self.batch * self.accumulate * self.world.size * self.context
+        return self.batch * self.accumulate * self.context
 
     def __getitem__(self, step: int) -> list[Batch]:
-        share = self.batch * self.accumulate
-        first = (step * self.world.size + self.world.rank) * share
-        starts = self.starts(np.arange(first, first + share))
+        first = step * self.batch * self.accumulate + self.world.rank * self.share
+        starts = self.starts(np.arange(first, first + self.share))
         index = starts[:, None] + np.arange(self.context + 1)
         window = torch.from_numpy(self.tokens[index].astype(np.int64))
-        return [
-            Batch(part[:, :-1].contiguous(), part[:, 1:].contiguous()).to(self.device)
-            for part in torch.split(window, self.batch)
-        ]
+        parts = enumerate(torch.split(window, self.microbatch))
+        return [self._batch(part, first + number * self.microbatch) for number, part in parts]
+
+    def _batch(self, window: Tensor, place: int) -> Batch:
+        seed = np.random.SeedSequence((self.seed % 2**64, place)).generate_state(1, np.uint64)
+        return Batch(window[:, :-1].contiguous(), window[:, 1:].contiguous(), seed=int(seed[0])).to(self.device)
 
     def starts(self, place: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where the windows at these places of the global order start."""
@@ -91,6 +117,25 @@ class Windows:
             mine = epochs == epoch
             start[mine] = offset + self.context * shuffled(within[mine], self.per_epoch, keys)
         return start
+
+
+def shares(batch: int, accumulate: int, size: int) -> tuple[int, int]:
+    """How many windows a microbatch has, and how many windows each of `size` ranks takes in a step.
+
+    >>> shares(32, 1, 2), shares(8, 4, 2), shares(8, 2, 4)
+    ((16, 16), (8, 16), (4, 4))
+
+    Raises:
+        InputError: a step's windows cannot be shared evenly.
+    """
+    whole, fewest = batch * accumulate, size * -(-accumulate // size)
+    counts = (n for n in range(fewest, whole + 1, size) if whole % n == 0)
+    if (count := next(counts, None)) is None:
+        raise InputError(
+            f"A step has {whole} windows (batch times accumulate), which {size} processes cannot share evenly; take "
+            f"--batch {size * max(1, round(batch / size))}, or another number of processes."
+        )
+    return whole // count, whole // size
 
 
 def shuffled(index: NDArray[np.int64], size: int, keys: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from quoth.model.config import GPTConfig
 from quoth.model.gpt import GPT
 from quoth.system.errors import InputError
-from quoth.system.files import new_folder, read_json, sha256_of, write_atomic
+from quoth.system.files import as_json, new_folder, read_json, rename_folder, writing
+from quoth.system.world import World
 from quoth.text.tokenizer import Tokenizer
 from quoth.text.tokenizer import read as read_tokenizer
+from quoth.train.manifest import seal, verify
 from quoth.train.optimizers import Together
-
-MANIFEST = "manifest.json"
+from quoth.train.parallel import own, spread, whole
 
 
 @dataclass(frozen=True)
@@ -34,24 +37,103 @@ class Checkpoint:
     folder: Path
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a checkpoint will hold: tensors by file and name, and texts by file."""
+
+    tensors: Mapping[str, dict[str, Tensor]]
+    texts: Mapping[str, str]
+
+    @property
+    def bytes(self) -> int:
+        """About how much room it takes on a disk."""
+        numbers = sum(t.nbytes for tensors in self.tensors.values() for t in tensors.values())
+        return numbers + sum(map(len, self.texts.values())) + 2**16
+
+    def copy(self) -> Snapshot:
+        """The same, apart from the model that goes on training."""
+        return dataclasses.replace(
+            self, tensors={f: {n: t.clone() for n, t in d.items()} for f, d in self.tensors.items()}
+        )
+
+
+def snapshot(
+    model: GPT,
+    tokenizer: Tokenizer,
+    state: dict[str, Any],
+    optimizer: Together | None = None,
+    texts: Mapping[str, str] | None = None,
+) -> Snapshot:
+    """What to save. `state` is JSON: the step, the loss, whatever a run needs to go on; `texts` are files besides.
+
+    Of a sharded model all ranks have to ask for it.
+    """
+    tensors = {"model.safetensors": distinct(model)}
+    if optimizer is not None:
+        tensors["optimizer.safetensors"] = optimizer_tensors(optimizer)
+    return Snapshot(
+        {file: {n: whole(t.detach()).cpu().contiguous() for n, t in named.items()} for file, named in tensors.items()},
+        _texts(model, tokenizer, state, texts),
+    )
+
+
+def write(folder: Path, content: Snapshot) -> None:
+    """Write a checkpoint that is whole or absent, and read it back to see that it is whole.
+
+    Raises:
+        InputError: the disk is full, the folder may not be written, or what is read back differs.
+    """
+    with new_folder(folder, content.bytes) as aside:
+        for name, tensors in content.tensors.items():
+            save_file(tensors, aside / name)
+        for name, text in content.texts.items():
+            (aside / name).write_text(text, encoding="utf-8")
+        seal(aside)
+    verify(folder)
+
+
+def write_together(
+    folder: Path,
+    model: GPT,
+    tokenizer: Tokenizer,
+    state: dict[str, Any],
+    optimizer: Together,
+    world: World,
+    texts: Mapping[str, str] | None = None,
+) -> None:
+    """Write a checkpoint to which each rank gives its part, whole or absent; all call it, with one folder for all.
+
+    Raises:
+        InputError: the folder may not be written, or what is read back differs.
+    """
+    from quoth.train.shards import write_shards
+
+    aside = folder.with_name(f".{folder.name}.shards")
+    if world.leads:
+        with writing(folder):
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+    world.most([0])
+    write_shards(aside, {**distinct(model), **optimizer_tensors(optimizer)})
+    if world.leads:
+        with writing(folder):
+            for name, text in _texts(model, tokenizer, state, texts).items():
+                (aside / name).write_text(text, encoding="utf-8")
+            seal(aside)
+            rename_folder(aside, folder)
+        verify(folder)
+    world.most([0])
+
+
 def save(
     folder: Path, model: GPT, tokenizer: Tokenizer, state: dict[str, Any], optimizer: Together | None = None
 ) -> None:
-    """Write a checkpoint that is whole or absent.
-
-    `state` is JSON: the step, the loss, whatever a run needs to go on. The optimizer goes along where it is given.
+    """Write a checkpoint of a model as it is now; the optimizer goes along where it is given.
 
     Raises:
         InputError: the disk is full or the folder may not be written.
     """
-    with new_folder(folder) as aside:
-        save_file(_distinct(model), aside / "model.safetensors")
-        _write_json(aside / "config.json", dataclasses.asdict(model.config))
-        (aside / "tokenizer.json").write_text(tokenizer.dump(), encoding="utf-8")
-        _write_json(aside / "state.json", state)
-        if optimizer is not None:
-            save_file(_flat(optimizer), aside / "optimizer.safetensors")
-        _write_json(aside / MANIFEST, {file.name: sha256_of(file) for file in sorted(aside.iterdir())})
+    write(folder, snapshot(model, tokenizer, state, optimizer))
 
 
 def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
@@ -67,9 +149,33 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
     except TypeError as error:
         raise InputError(f"{folder / 'config.json'} is not a config of this version of quoth: {error}.") from error
     model = GPT(config)
-    model.load_state_dict(load_file(folder / "model.safetensors"), strict=not config.tied)
+    load_weights(folder, model)
     model.to(device)
     return Checkpoint(model.eval(), read_tokenizer(folder), read_json(folder / "state.json"), folder)
+
+
+def load_weights(folder: Path, model: GPT) -> None:
+    """Put the saved weights into a model of the same shape, sharded or not.
+
+    Raises:
+        InputError: the file is damaged, or of another shape.
+    """
+    wanted = distinct(model)
+    if is_sharded(folder):
+        from quoth.train.shards import read_shards
+
+        read_shards(folder, wanted)
+        return
+    saved = read_tensors(folder / "model.safetensors")
+    differ = [
+        n for n in sorted({*saved, *wanted}) if n not in saved or n not in wanted or saved[n].shape != wanted[n].shape
+    ]
+    if differ:
+        raise InputError(
+            f"The weights in {folder} are not this model's: {differ[0]} differs, or is only in one of them."
+        )
+    for name, tensor in wanted.items():
+        own(tensor).copy_(own(spread(saved[name].to(tensor.device), tensor)))
 
 
 def load_optimizer(folder: Path, optimizer: Together) -> None:
@@ -79,84 +185,70 @@ def load_optimizer(folder: Path, optimizer: Together) -> None:
         InputError: the checkpoint holds no optimizer.
     """
     path = folder / "optimizer.safetensors"
-    if not path.exists():
+    if not path.exists() and not is_sharded(folder):
         raise InputError(f"{folder} holds no optimizer, so a run cannot go on from it.")
-    flat = load_file(path)
+    params: list[list[Tensor]] = [[p for g in part.param_groups for p in g["params"]] for part in optimizer.parts]
+
+    def param(key: str) -> Tensor:
+        part, index, _ = key.split(".")
+        return params[int(part)][int(index)]
+
+    if is_sharded(folder):
+        from quoth.train.shards import read_shards, sizes_in
+
+        sizes = {key: size for key, size in sizes_in(folder).items() if key[0].isdecimal()}
+        flat = {k: torch.empty_like(param(k)) if s == param(k).shape else torch.empty(s) for k, s in sizes.items()}
+        read_shards(folder, flat)
+    else:
+        saved = read_tensors(path)
+        flat = {
+            k: spread(t.to(param(k).device), param(k)) if t.shape == param(k).shape else t for k, t in saved.items()
+        }
     states = optimizer.state_dict()
-    for number, state in enumerate(states):
-        loaded: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in flat.items():
-            part, index, name = key.split(".")
-            if int(part) == number:
-                loaded.setdefault(int(index), {})[name] = tensor
-        state["state"] = loaded
+    for state in states:
+        state["state"] = defaultdict(dict)
+    for key, tensor in flat.items():
+        number, index, name = key.split(".")
+        states[int(number)]["state"][int(index)][name] = tensor
     optimizer.load_state_dict(states)
 
 
-def verify(folder: Path) -> None:
-    """Check that the folder's files are the ones its manifest lists, bit for bit.
+def is_sharded(folder: Path) -> bool:
+    """Whether several ranks wrote it, each its part."""
+    return any(folder.glob("shard-*.safetensors"))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A file's tensors by name.
 
     Raises:
-        InputError: a file is missing or differs.
+        InputError: it is not safetensors.
     """
-    if not folder.is_dir():
-        raise InputError(f"There is no checkpoint {folder}.")
-    for name, digest in read_json(folder / MANIFEST).items():
-        if not (folder / name).is_file() or sha256_of(folder / name) != digest:
-            raise InputError(f"The checkpoint {folder} is broken: {name} is missing or was changed since it was saved.")
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read as safetensors: {error}.") from error
 
 
-class Keeper:
-    """Keeps a run's best and last checkpoints, under `checkpoints/`, each written before an older one goes.
-
-    `checkpoints/kept.json` says which folder is which.
-    """
-
-    def __init__(self, run: Path) -> None:
-        self.folder = run / "checkpoints"
-        self.kept: dict[str, str] = read_json(self.folder / "kept.json") if (self.folder / "kept.json").exists() else {}
-
-    def save(self, model: GPT, tokenizer: Tokenizer, state: dict[str, Any], optimizer: Together, *, best: bool) -> Path:
-        """Save as the last checkpoint, and as the best if it is; `state` has the step."""
-        name = f"step-{state['step']:06d}"
-        save(self.folder / name, model, tokenizer, state, optimizer)
-        self.kept = {**self.kept, "last": name, **({"best": name} if best else {})}
-        write_atomic(self.folder / "kept.json", json.dumps(self.kept))
-        for old in self.folder.glob("step-*"):
-            if old.name not in self.kept.values():
-                shutil.rmtree(old, ignore_errors=True)
-        return self.folder / name
-
-
-def kept(run: Path, which: str = "best") -> Path:
-    """The folder of a run's best or last checkpoint.
-
-    Raises:
-        InputError: the run has none.
-    """
-    path = run / "checkpoints" / "kept.json"
-    if not path.exists():
-        raise InputError(f"The run {run} has no checkpoint yet.")
-    folders: dict[str, str] = read_json(path)
-    return run / "checkpoints" / (folders.get(which) or folders["last"])
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-def _distinct(model: GPT) -> dict[str, Tensor]:
-    """The weights, tied ones once: safetensors refuses shared memory."""
-    state = model.state_dict()
-    if model.config.tied:
-        del state["head.weight"]
-    return {name: tensor.contiguous() for name, tensor in state.items()}
-
-
-def _flat(optimizer: Together) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: Together) -> dict[str, Tensor]:
+    """An optimizer's state as tensors, named part.parameter.what."""
     return {
-        f"{part}.{index}.{name}": tensor.contiguous()
+        f"{part}.{index}.{name}": tensor
         for part, state in enumerate(optimizer.state_dict())
         for index, values in state["state"].items()
         for name, tensor in values.items()
     }
+
+
+def _texts(model: GPT, tokenizer: Tokenizer, state: dict[str, Any], more: Mapping[str, str] | None) -> dict[str, str]:
+    config = dataclasses.asdict(model.config)
+    own = {"config.json": as_json(config), "state.json": as_json(state), "tokenizer.json": tokenizer.dump()}
+    return {**own, **(more or {})}
+
+
+def distinct(model: GPT) -> dict[str, Tensor]:
+    """The weights, tied ones once: safetensors refuses shared memory."""
+    state = model.state_dict()
+    if model.config.tied:
+        del state["head.weight"]
+    return dict(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import exp, log
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from quoth.system.errors import InputError
+from quoth.system.world import World
 from quoth.text.batches import Batch
 from quoth.text.tokenizer import Tokenizer
 from quoth.train.objectives import next_token
@@ -38,36 +40,57 @@ class Evaluation:
         return exp(min(self.loss, 700.0))
 
 
+class Interrupted(Exception):  # noqa: N818
+    """An evaluation was not to go on."""
+
+
 def evaluate(
-    model: nn.Module, tokens: NDArray[np.integer], tokenizer: Tokenizer, *, context: int, batch: int = 0
+    model: nn.Module,
+    tokens: NDArray[np.integer],
+    tokenizer: Tokenizer,
+    *,
+    context: int,
+    batch: int = 0,
+    world: World | None = None,
+    go_on: Callable[[], bool] = lambda: True,
 ) -> Evaluation:
     """The loss of every token but the first, each predicted once.
 
     The split is cut into consecutive windows of `context`, the last one shorter; a token sees what stands before it
     in its own window, as in training. This is what nanoGPT's sampled estimate estimates. A `batch` of 0 takes 32
-    windows at a time, or fewer where their logits would fill more than half a gigabyte.
+    windows at a time, or fewer where their logits would fill more than half a gigabyte. In a world of several processes
+    each takes its share.
 
     Raises:
         InputError: there are fewer than two tokens.
+        Interrupted: `go_on`, which is asked before each batch, said no.
     """
     if len(tokens) < 2:
         raise InputError(f"A loss needs at least 2 tokens, but there are {len(tokens)}.")
-    device = next(model.parameters()).device
+    device, world = next(model.parameters()).device, world or World()
     batch = batch or max(1, min(32, LOGITS // (context * tokenizer.vocabulary)))
     full = (len(tokens) - 1) // context
     was_training = model.training
     model.eval()
     total = 0.0
     try:
-        with torch.inference_mode():
-            for row in range(0, full, batch):
+        # Not inference_mode: what a sharded model gathers here is used again by training.
+        with torch.no_grad():
+            for turn in range(0, full, batch * world.size):
+                if not go_on():
+                    raise Interrupted
+                row = turn + batch * world.rank
                 rows = min(batch, full - row)
-                index = (row + np.arange(rows))[:, None] * context + np.arange(context + 1)
-                total += next_token(model, _batch(tokens[index], device)).item()
+                # All take every turn, since a sharded model needs all of them; who has no rows reads the first again.
+                index = (row + np.arange(rows) if rows > 0 else np.arange(1))[:, None] * context
+                loss = next_token(model, _batch(tokens[index + np.arange(context + 1)], device)).item()
+                total += loss if rows > 0 else 0.0
             if len(rest := tokens[full * context :]) > 1:
-                total += next_token(model, _batch(rest[None], device)).item()
+                loss = next_token(model, _batch(rest[None], device)).item()
+                total += loss if world.leads else 0.0
     finally:
         model.train(was_training)
+    total = world.sum(total).item()
     return Evaluation(total / (len(tokens) - 1), len(tokens) - 1, byte_count(tokens[1:], tokenizer))
 
 

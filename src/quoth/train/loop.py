@@ -4,30 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from math import inf
 
 import torch
 from torch import nn
 
 from quoth.system.errors import InputError
 from quoth.system.world import World
-from quoth.text.batches import Batch
+from quoth.text.batches import Batch, BatchSource
 from quoth.train.objectives import Objective
 from quoth.train.optimizers import Together
+from quoth.train.parallel import synchronize, whole
 from quoth.train.schedule import Budget, Steps, trapezoid
-
-
-class BatchSource(Protocol):
-    """Anything whose `[step]` is that step's list of microbatches."""
-
-    def __getitem__(self, step: int) -> list[Batch]: ...
+from quoth.train.spikes import Spikes
 
 
 @dataclass(frozen=True)
 class Step:
     """What one step did: its mean loss in nats per token before the update, and the gradient's global norm.
 
-    `finite` is false where loss or gradient were not; the weights then stayed as they were.
+    `moved` is false where loss or gradient were not finite, or the loss a spike; the weights then stayed as they were.
     """
 
     number: int
@@ -36,37 +32,45 @@ class Step:
     gradient_norm: float
     multiplier: float
     tokens: float
+    moved: bool = True
 
     @property
     def finite(self) -> bool:
-        return abs(self.gradient_norm) + abs(self.loss) < float("inf")
+        return abs(self.gradient_norm) + abs(self.loss) < inf
 
 
 def train_step(
-    model: nn.Module, optimizer: Together, micro: list[Batch], objective: Objective, world: World, clip: float = 0.0
-) -> tuple[float, float]:
+    model: nn.Module,
+    optimizer: Together,
+    micro: list[Batch],
+    objective: Objective,
+    world: World,
+    clip: float = 0.0,
+    limit: float = inf,
+) -> tuple[float, float, bool]:
     """Accumulate the gradient of the mean over every microbatch of every rank, and move by it.
 
-    Returns the loss and the gradient's norm. Where either is not finite nothing moves.
+    Returns the loss, the gradient's norm, and whether the weights moved: they do not where either is not finite, or the
+    loss above `limit`. All ranks have the same loss and norm, so they agree.
     """
     total = world.sum(sum(b.count for b in micro)).item()
     loss = torch.zeros((), device=micro[0].x_BT.device)
-    for batch in micro:
+    for number, batch in enumerate(micro, 1):
+        synchronize(model, number == len(micro))
+        if batch.seed is not None:
+            torch.manual_seed(batch.seed)  # Dropout, too, is a function of the step.
         part = objective(model, batch) / total  # Objectives return sums, so masks and ranks stay exact.
         part.backward()  # type: ignore[no-untyped-call]
         loss = loss + part.detach()
-    if world.size > 1:
-        for p in model.parameters():
-            p.grad = None if p.grad is None else world.sum(p.grad)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
+    norm = whole(torch.nn.utils.get_total_norm(gradients))
     loss_value, norm_value = world.sum(loss).item(), norm.item()
-    if abs(loss_value) + abs(norm_value) < float("inf"):
+    if moves := abs(loss_value) + norm_value < inf and loss_value <= limit:
         if clip and norm_value > clip:
             torch._foreach_mul_(gradients, clip / norm_value)
         optimizer.step()
     optimizer.zero_grad()
-    return loss_value, norm_value
+    return loss_value, norm_value, moves
 
 
 def fit(
@@ -81,13 +85,16 @@ def fit(
     clip: float = 0.0,
     world: World | None = None,
     first: int = 0,
+    spikes: Spikes | None = None,
 ) -> Iterator[Step]:
     """Train until the budget is used, yielding after each step; evaluate, save and log in the loop that asks.
 
     Args:
         steps: how many steps; or give a `budget`, such as `Clock(180)`.
         schedule: progress in [0, 1] → share of the peak learning rate.
+        world: who else trains; with others, `model` is what `replicated` made of one.
         first: the number of the first step, where a run goes on.
+        spikes: knows which losses are too large to learn from; without it every finite one is learned from.
 
     >>> for step in fit(model, optimizer, corpus.batches(32, 128), next_token, steps=100):  # doctest: +SKIP
     ...     print(step.number, step.loss)
@@ -96,11 +103,14 @@ def fit(
     if (steps is None) == (budget is None):
         raise InputError("fit needs either steps or a budget.")
     budget = budget or Steps(steps or 0)
-    while (progress := budget.progress(number)) < 1:
+    while (progress := world.most([budget.progress(number)])[0]) < 1:
         micro = batches[number]
         multiplier = schedule(progress)
         optimizer.scale(multiplier)
         model.train()
-        loss, norm = train_step(model, optimizer, micro, objective, world, clip)
+        limit = spikes.limit if spikes else inf
+        loss, norm, moved = train_step(model, optimizer, micro, objective, world, clip, limit)
+        if spikes:
+            spikes.see(loss)
         number += 1
-        yield Step(number, progress, loss, norm, multiplier, sum(b.count for b in micro) * world.size)
+        yield Step(number, progress, loss, norm, multiplier, sum(b.count for b in micro) * world.size, moved)

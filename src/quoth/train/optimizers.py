@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from quoth.system.errors import InputError
+from quoth.train.parallel import gathered, own, spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,20 +80,23 @@ def orthogonalize(g_NRC: Tensor) -> Tensor:
     return x
 
 
-def muon_update(gradient_NRC: Tensor, momentum_NRC: Tensor, beta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """One step's direction and the new momentum, for N matrices of one shape.
+def nesterov(gradients: list[Tensor], momenta: list[Tensor], beta: float) -> list[Tensor]:
+    """Let momenta take in gradients, in place; the directions to move along, a mean of both.
 
-    Nesterov momentum, then orthogonalization (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/).
+    >>> momentum = torch.zeros(1)
+    >>> nesterov([torch.ones(1)], [momentum], 0.5), momentum
+    ([tensor([0.7500])], tensor([0.5000]))
     """
-    momentum_NRC = torch.lerp(momentum_NRC, gradient_NRC, 1 - beta)
-    return orthogonalize(torch.lerp(gradient_NRC, momentum_NRC, beta).to(dtype)).type_as(gradient_NRC), momentum_NRC
+    torch._foreach_lerp_(momenta, gradients, 1 - beta)
+    return list(torch._foreach_lerp(gradients, momenta, beta))
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalized, for the matrices inside blocks.
+    """Nesterov momentum, orthogonalized, for the matrices inside blocks.
 
-    Parameters of one shape, or its transpose, are stacked and go together; the first of them keeps their momentum.
-    A matrix moves by lr · √max(1, rows / columns), and decays by lr · weight_decay.
+    Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/. Matrices of one shape, or its transpose, are stacked
+    and go together. A matrix moves by lr · √max(1, rows / columns), and decays by lr · weight_decay. Of a sharded one
+    each rank has a part of the momentum; for the orthogonalization it is gathered.
     """
 
     def __init__(
@@ -113,18 +117,22 @@ class Muon(torch.optim.Optimizer):
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
                 continue
-            state = self.state[params[0]]
-            gradient = torch.stack([_tall(p.grad) for p in params])
-            momentum = state["momentum"] if state else torch.zeros_like(gradient)
-            update, state["momentum"] = muon_update(gradient, momentum, group["momentum"], self.dtype)
-            moves = [u if p.shape[0] >= p.shape[1] else u.mT for p, u in zip(params, update, strict=True)]
+            for p in params:
+                if not self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+            momenta = [own(self.state[p]["momentum"]) for p in params]
+            parts = nesterov([own(p.grad) for p in params], momenta, group["momentum"])
+            direction = torch.stack([_tall(gathered(part, p)) for part, p in zip(parts, params, strict=True)])
+            update = orthogonalize(direction.to(self.dtype)).type_as(direction)
+            turned = (u if p.shape[0] >= p.shape[1] else u.mT for p, u in zip(params, update, strict=True))
+            moves = [own(spread(u, p)) for p, u in zip(params, turned, strict=True)]
             torch._foreach_mul_(moves, [-group["lr"] * sqrt(max(1.0, p.shape[0] / p.shape[1])) for p in params])
-            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(params, moves)
+            here = [own(p) for p in params]
+            torch._foreach_mul_(here, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(here, moves)
 
 
-def _tall(matrix: Tensor | None) -> Tensor:
-    assert matrix is not None
+def _tall(matrix: Tensor) -> Tensor:
     return matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
 
 

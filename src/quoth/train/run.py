@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from quoth.system.errors import InputError, suggestion
-from quoth.system.files import read_json, writing
+from quoth.system.files import read_json, write_atomic, writing
 
 RUNS = Path("runs")
 
@@ -33,7 +33,6 @@ def new_run(out: str | None, preset: str, data: str) -> Path:
             path = path.with_name(f"{name}+{int(number) + 1}" if name else f"{path.name}+2")
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
-        (path / "samples").mkdir(exist_ok=True)
     return path
 
 
@@ -64,12 +63,20 @@ def list_runs() -> list[Path]:
 class Metrics:
     """`metrics.jsonl`, one JSON object a line, each line whole once written."""
 
-    def __init__(self, run: Path) -> None:
-        self.path = run / "metrics.jsonl"
+    def __init__(self, run: Path, *, silent: bool = False) -> None:
+        self.path, self.silent = run / "metrics.jsonl", silent
         self._file: IO[str] | None = None
+
+    def cut(self, step: int) -> None:
+        """Forget what was said of later steps, which a run that goes on takes again."""
+        if self.path.exists() and not self.silent:
+            kept = [line for line in read_metrics(self.path.parent) if line["step"] <= step]
+            write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def add(self, **values: Any) -> None:
         """Append a line."""
+        if self.silent:
+            return
         with writing(self.path):
             if self._file is None:
                 self._file = self.path.open("a", encoding="utf-8")

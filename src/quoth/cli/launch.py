@@ -1,0 +1,105 @@
+"""`quoth launch`: a command in several processes, by torchrun, with what is easily forgotten."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+
+from quoth.cli.arguments import parse
+from quoth.cli.output import print_json
+from quoth.system.errors import InputError
+
+LAUNCHED = ("train",)
+
+
+@dataclass
+class Arguments:
+    """Start a command in several processes: `quoth launch --processes 2 train mybook.txt`.
+
+    What stands before `train` is for launching, what follows is the command. A step is the same whatever the number of
+    processes; they share its windows. When one of them dies, all are started again and go on from the last checkpoint.
+
+    Attributes:
+        processes: on this machine; 0 for one a GPU, or one a core where there is none.
+        machines: how many machines take part; start the same command on each.
+        address: HOST:PORT of one of them, where several take part; the same on each.
+        wait: seconds for all machines to be there.
+        restarts: how often to start again when a process dies.
+        json: print what would be started, as one JSON object, and start nothing.
+    """
+
+    processes: int = 0
+    machines: int = 1
+    address: str = ""
+    wait: int = 300
+    restarts: int = 3
+    json: bool = False
+
+
+def main(arguments: list[str], started: float) -> int:
+    at = next((n for n, word in enumerate(arguments) if word in LAUNCHED), len(arguments))
+    a = parse(Arguments, arguments[:at], "launch")
+    if at == len(arguments):
+        raise InputError("Say what to launch, such as: quoth launch --processes 2 train mybook.txt")
+    command, variables = torchrun(a, arguments[at:])
+    if a.json:
+        print_json({"command": ["torchrun", *command], "environment": variables})
+        return 0
+    os.environ.update(variables)
+    return run(command, a)
+
+
+def torchrun(a: Arguments, command: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The arguments of torchrun, and the environment that it needs.
+
+    Raises:
+        InputError: the numbers do not fit together.
+    """
+    if min(a.processes, a.restarts, a.wait) < 0 or a.machines < 1:
+        raise InputError("--processes, --restarts and --wait must be 0 or more, and --machines 1 or more.")
+    if a.machines > 1 and not a.address.rpartition(":")[2].isdecimal():
+        raise InputError("Several machines need --address HOST:PORT of one of them, the same on each.")
+    each = a.processes or devices()
+    where = ["--standalone"]
+    if a.machines > 1:
+        meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", a.address, "--rdzv-id", "quoth"]
+        where = ["--nnodes", str(a.machines), *meeting, "--rdzv-conf", f"join_timeout={a.wait}"]
+    here = [*where, "--nproc-per-node", str(each), "--max-restarts", str(a.restarts), "-m", "quoth", *command]
+    threads = max(1, (os.cpu_count() or 1) // each)
+    return here, {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+
+
+def run(command: list[str], a: Arguments) -> int:
+    """Start the processes, and wait for them; the exit code of one that failed.
+
+    Raises:
+        InputError: not all machines came.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous.api import RendezvousConnectionError, RendezvousTimeoutError
+    from torch.distributed.run import main as start
+
+    # What failed says so itself.
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    try:
+        start(command)
+    except (RendezvousTimeoutError, RendezvousConnectionError) as error:
+        raise InputError(
+            f"Not all of {a.machines} machines came to {a.address} within {a.wait} s; is it reached from each, and was "
+            "the same command started there?"
+        ) from error
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        return abs(failure.exitcode)
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    return 0
+
+
+def devices() -> int:
+    """One process a GPU, or a core."""
+    import torch
+
+    return torch.cuda.device_count() or os.cpu_count() or 1

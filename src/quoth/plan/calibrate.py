@@ -1,0 +1,45 @@
+"""Trying a run out: twenty steps of it, as it would be made, and what they took."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from quoth.system.errors import InputError
+
+STEPS = 20
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Seconds a step, once it was warm, and the most bytes that the process held."""
+
+    step_seconds: float
+    peak_bytes: int
+
+
+def calibrate(config: str) -> Trial:
+    """Train by a complete config file for twenty steps, in a process and a folder of their own.
+
+    Raises:
+        InputError: it could not be trained.
+    """
+    with tempfile.TemporaryDirectory(prefix="quoth-plan-") as place:
+        file, run = Path(place, "config.toml"), Path(place, "run")
+        file.write_text(config, encoding="utf-8")
+        flags = {"steps": STEPS, "evaluate-every": 10 * STEPS, "sample-tokens": 20}
+        given = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+        command = [sys.executable, "-m", "quoth", "train", "--config", str(file), "--out", str(run), *given]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = done.stderr.strip().removeprefix("quoth: ")
+            raise InputError(f"It could not be tried out: {said or f'it said {done.returncode}'}")
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        steps = [(line["step"], line["seconds"]) for line in lines if "loss" in line]
+        (first, began), (last, ended) = steps[0], steps[-1]
+        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        return Trial((ended - began) / (last - first), summary["peak_bytes"] or 0)

@@ -1,0 +1,107 @@
+"""What a training step holds in memory at its peak, from a model's shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from quoth.model.config import GPTConfig
+from quoth.model.gpt import GPT
+
+# What a layer's backward pass holds for a moment, and freed memory in pieces that fit nothing.
+OVERHEAD = 1.5
+# A compiled step keeps less, since it makes cheap things anew.
+COMPILED_SHARE = 0.6
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a training step on one device, part by part.
+
+    `cache` is what generating takes, a window's keys and values. `working` is what the optimizer holds for a moment,
+    when activations and logits are gone.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    working: int
+    activations: int
+    logits: int
+    cache: int
+
+    @property
+    def peak(self) -> int:
+        return self.weights + self.gradients + self.optimizer + max(self.working, self.activations + self.logits)
+
+
+def memory(
+    c: GPTConfig,
+    batch: int,
+    *,
+    dtype_bytes: int = 2,
+    written_out: bool = False,
+    optimizer: str = "muon",
+    compiled: bool = False,
+    shards: int = 1,
+    recompute: bool = False,
+) -> Memory:
+    """What a step of `batch` windows holds, within 30% of what small runs were measured to take.
+
+    Weights are float32, with a copy in bfloat16 where that is the number type. AdamW keeps two numbers a parameter;
+    Muon one a parameter of the matrices inside blocks, and two of the others. `written_out` is attention that keeps its
+    scores. With `shards` devices each has its part of all that lasts, and a block's whole weights for a moment. With
+    `recompute` a block keeps its input, and the rest is there for one block at a time.
+    """
+    count, outside = parameters(c), parameters(c.replace(layers=0))
+    kept = 2 * count if optimizer == "adamw" else count + outside
+    copies = (2 if dtype_bytes == 2 else 0) * count // (1 if shards == 1 else max(1, c.layers))
+    # Logits in the number type and in float32, their log-softmax, and the gradients of both.
+    logits = batch * c.context * c.vocabulary * (16 if dtype_bytes == 4 else 20)
+    window = window_bytes(c, dtype_bytes, written_out, compiled=compiled)
+    if recompute and c.layers:
+        window = window_bytes(c.replace(layers=1), dtype_bytes, written_out, compiled=compiled)
+        window += 4 * c.layers * c.width * c.context
+    return Memory(
+        weights=4 * count // shards + copies,
+        gradients=4 * count // shards,
+        optimizer=4 * kept // shards,
+        working=24 * (count - outside) if optimizer == "muon" else 0,
+        activations=batch * window,
+        logits=logits,
+        cache=2 * dtype_bytes * c.layers * c.kv_heads * c.head_size * c.context,
+    )
+
+
+def largest_batch(c: GPTConfig, available: float, **how: Any) -> int:
+    """The most windows whose step fits into `available` bytes; 0 where not even one does. `how` is for `memory`."""
+    one = memory(c, 1, **how)
+    window = one.activations + one.logits
+    lasting = one.weights + one.gradients + one.optimizer
+    return 0 if lasting + one.working > available else int((available - lasting) // window)
+
+
+def window_bytes(c: GPTConfig, dtype_bytes: int, written_out: bool, *, compiled: bool) -> int:
+    """What the forward pass of one window keeps for its backward pass, logits and their gradients left out."""
+    queries, keys = c.heads * c.head_size, c.kv_heads * c.head_size
+    # The residual stream and what norms keep are float32 whatever the number type.
+    wide = 2 * c.width * (2 if c.norm == "rmsnorm" else 1)
+    if c.qk_norm:
+        wide += (queries + keys) * (1 if dtype_bytes == 4 else 2)
+    narrow = 2 * c.width + 3 * queries + 4 * keys + c.hidden * (4 if c.mlp == "swiglu" else 2)
+    layer = OVERHEAD * (4 * wide + dtype_bytes * narrow)
+    scores = c.heads * c.context * (4 if dtype_bytes == 4 else 6) if written_out else 0
+    if c.dropout and c.dropout_shape == "element":
+        layer, scores = layer + (2 + 2 * dtype_bytes) * c.width, 2 * scores
+    share = COMPILED_SHARE if compiled else 1.0
+    return int(c.context * share * (c.layers * (layer + scores) + 4 * scores))
+
+
+@cache
+def parameters(config: GPTConfig) -> int:
+    """How many numbers a model of this shape trains, without making them."""
+    with torch.device("meta"):
+        return GPT(config).parameters_count

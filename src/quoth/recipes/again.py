@@ -1,0 +1,123 @@
+"""Going on with a run: as it began, on a machine that may have changed, and for longer if that is asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from quoth.recipes.memory import check_memory
+from quoth.recipes.recipe import HOME, Recipe, parse_recipe, read_recipe, to_toml, with_origins
+from quoth.recipes.session import Session
+from quoth.system.device import Hardware, choose, cores, environment
+from quoth.system.errors import InputError
+from quoth.system.files import read_json, sha256_of, write_atomic
+from quoth.system.world import World
+from quoth.text.corpus import Corpus, corpus, find
+from quoth.text.tokenizer import Tokenizer
+from quoth.text.tokenizer import read as read_tokenizer
+from quoth.train.keeper import checkpoints
+from quoth.train.run import find_run
+
+# What decides nothing of a step may change on the way; the others would make another run of it.
+CHANGEABLE = {
+    *("minutes", "steps", "evaluate_every", "sample_tokens"),
+    *("checkpoint_every", "checkpoint_minutes", "keep_last", "keep_every"),
+}
+
+
+def go_on(resume: str, flags: dict[str, Any], others: list[str], started: float, world: World) -> Session:
+    """A session that goes on where a run stands.
+
+    `flags` are settings that were given, `others` the names of other arguments.
+
+    Raises:
+        InputError: the run, its data or its tokenizer has changed, or something was given that cannot be.
+    """
+    if fixed := [*(name for name in flags if name not in CHANGEABLE), *others]:
+        names = ", ".join("DATA" if name == "data" else f"--{name.replace('_', '-')}" for name in fixed)
+        raise InputError(f"--resume goes on as the run began; leave out {names}.")
+    folder = find_run(resume)
+    recipe = read_recipe(folder)
+    saved = next(iter(checkpoints(folder)), None)
+    if saved and (began := saved / "run.toml").exists():
+        _check_unchanged(recipe, parse_recipe(began.read_text(encoding="utf-8"), began), folder)
+    recipe = _extended(recipe, flags)
+    hardware = _as_before(recipe, folder, world)
+    text = open_again(folder, recipe)
+    if saved and (saved / "tokenizer.json").exists() and read_tokenizer(saved).dump() != text.tokenizer.dump():
+        raise InputError(
+            f"The tokenizer that is now made of {recipe.data.data} is not the one that {folder} was trained with; "
+            "install the version of tokenizers that it was made with, or train a new run."
+        )
+    check_memory(recipe, hardware, world)
+    differences = list(_differences(folder, hardware, world))
+    if flags and world.leads:
+        said = with_origins(recipe, lambda name: "flag, when it went on" if name in flags else "as it began")
+        write_atomic(folder / "config.toml", to_toml(said))
+    session = Session(recipe, text, hardware, folder, started, world)
+    if differences:
+        session.remarks.append(
+            f"The run began with {'; '.join(differences)}: it goes on, but not to the same bits as without a break."
+        )
+    session.resume()
+    return session
+
+
+def open_again(run: Path, recipe: Recipe, tokenizer: str | Tokenizer | None = None) -> Corpus:
+    """The data of a run, in its own tokenizer or another.
+
+    Raises:
+        InputError: it cannot be read, or is not what the run began with.
+    """
+    c, path = recipe.data, run / "environment.json"
+    began_with = read_json(path).get("sources") if path.exists() else None
+    _, files = find(c.data)
+    if began_with is not None and list(began_with.values()) != [sha256_of(file) for file in files]:
+        raise InputError(
+            f"{c.data} has changed since {run} was trained on it, so what was for training and what for validation is "
+            "no longer known; train a new run on it."
+        )
+    return corpus(c.data, tokenizer or c.tokenizer, separator=c.separator or None, errors=c.errors)
+
+
+def _check_unchanged(now: Recipe, before: Recipe, folder: Path) -> None:
+    for name, section in HOME.items():
+        was, is_now = (getattr(getattr(recipe, section), name) for recipe in (before, now))
+        if was != is_now and name not in CHANGEABLE:
+            raise InputError(
+                f"{folder / 'config.toml'} has changed since the run began: {name} is {is_now!r} and was {was!r}. Put "
+                "it back to go on, or train a new run."
+            )
+
+
+def _extended(recipe: Recipe, flags: dict[str, Any]) -> Recipe:
+    """The recipe with what may change; minutes and steps, both of the whole run, displace each other."""
+    if flags.get("minutes") and flags.get("steps"):
+        raise InputError("Give minutes or steps, not both.")
+    displaced = {"steps": 0} if flags.get("minutes") else {"minutes": 0.0} if flags.get("steps") else {}
+    return replace(recipe, run=replace(recipe.run, **displaced, **flags))
+
+
+def _as_before(recipe: Recipe, folder: Path, world: World) -> Hardware:
+    """The machine used as it was, so that nothing that was tried out then is decided otherwise now."""
+    run, path = recipe.run, folder / "environment.json"
+    chosen = read_json(path) if path.exists() else {}
+    if chosen.get("world", 1) != world.size:
+        chosen["threads"] = max(1, cores() // world.locals) if world.size > 1 else 0
+    threads = run.threads or chosen.get("threads", 0)
+    dtype = chosen.get("dtype", run.dtype) if run.dtype == "auto" else run.dtype
+    compiled = {"on": True, "off": False}.get(run.compile, chosen.get("compile"))
+    return choose(run.device, dtype, threads, compiled)
+
+
+def _differences(folder: Path, hardware: Hardware, world: World) -> Iterator[str]:
+    """What a run's numbers depend on and is no longer so, as 'name was (is now)'."""
+    path = folder / "environment.json"
+    before = read_json(path) if path.exists() else {}
+    now = {**environment(), **dataclasses.asdict(hardware), "world": world.size}
+    for name in ("torch", "cpu", "gpu", "device", "dtype", "threads", "compile", "world"):
+        if name in before and before[name] != now.get(name):
+            yield f"{name} {before[name]} (now {now.get(name)})"

@@ -1,0 +1,76 @@
+"""Where a run stands: all of it that is not in weights and optimizer."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from quoth.system.errors import InputError
+
+
+@dataclass
+class RunState:
+    """Saved as `state.json` in every checkpoint.
+
+    Nothing of chance is in it: batches and dropout are functions of the seed and of a batch's place, so `step` and
+    `dropped` say all about them.
+
+    Attributes:
+        step: how many steps are done.
+        dropped: how many batches were passed over, so that step n learns from batch n + dropped.
+        seconds: of the time given, how much is used.
+        training_seconds: how much of it went into steps.
+        train_loss: a running mean.
+        validation_loss: of the last evaluation.
+        best: the least validation loss, after `best_step` steps.
+        first_loss: the validation loss before training.
+        worse: evaluations in a row without a new best.
+        bad: steps in a row that were left out.
+        returns: how often the run went back to a checkpoint, since it last got past where it had been.
+        losses: what spikes are judged by.
+        notes: which remarks were made.
+    """
+
+    step: int = 0
+    dropped: int = 0
+    seconds: float = 0.0
+    training_seconds: float = 0.0
+    train_loss: float | None = None
+    validation_loss: float | None = None
+    best: float | None = None
+    best_step: int = 0
+    first_loss: float | None = None
+    worse: int = 0
+    bad: int = 0
+    returns: int = 0
+    losses: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def judged(self, loss: float) -> bool:
+        """Take in a validation loss; whether it is the best so far."""
+        self.validation_loss = loss
+        if self.step == 0:
+            self.first_loss = loss
+        is_best = self.best is None or loss < self.best or self.best_step == self.step
+        self.worse = 0 if is_best else self.worse + 1
+        if is_best:
+            self.best, self.best_step = loss, self.step
+        return is_best
+
+    def learned(self, loss: float) -> None:
+        """Take in a training loss: a running mean of some fifty steps, of fewer at first."""
+        before = self.train_loss
+        self.train_loss = loss if before is None else before + (loss - before) * max(0.02, 1 / self.step)
+
+
+def read_state(values: dict[str, Any]) -> RunState:
+    """The state that a checkpoint holds.
+
+    Raises:
+        InputError: it is not one of this version.
+    """
+    names = {f.name for f in dataclasses.fields(RunState)}
+    if missing := names - set(values):
+        raise InputError(f"The checkpoint's state.json says nothing of {min(missing)}, so a run cannot go on from it.")
+    return RunState(**{name: value for name, value in values.items() if name in names})

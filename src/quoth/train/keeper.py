@@ -1,0 +1,160 @@
+"""Which checkpoints a run keeps, and which of them it can be taken up from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+
+import torch
+
+from quoth.system.errors import InputError
+from quoth.system.files import as_json, read_json, write_atomic
+from quoth.train.checkpoint import Checkpoint, Snapshot, load, write
+from quoth.train.manifest import verify
+
+KEPT = "kept.json"
+
+
+class Keeper:
+    """Writes a run's checkpoints in the background, and keeps the last ones, the best, and every so-manieth.
+
+    None goes before a newer one was written, read back and found whole. `checkpoints/kept.json` says which is the best.
+
+    Args:
+        last: how many of the newest are kept.
+        every: steps whose multiples are kept for good; 0 for none.
+    """
+
+    def __init__(self, run: Path, last: int = 2, every: int = 0) -> None:
+        self.folder, self.last, self.every = run / "checkpoints", max(1, last), every
+        self.best = _best(run)
+        self._writing: Thread | None = None
+        self._failed: Exception | None = None
+        for left in self.folder.glob(".step-*"):  # By a process that was killed while it wrote.
+            shutil.rmtree(left, ignore_errors=True)
+
+    def save(self, content: Snapshot, step: int) -> None:
+        """Begin to write a checkpoint, after the one before is done.
+
+        Raises:
+            InputError: the one before could not be written.
+        """
+        try:
+            self.finish()
+        finally:
+            self._writing = Thread(target=self._write, args=(content.copy(), self.path(step)), name="checkpoint")
+            self._writing.start()
+
+    def finish(self) -> None:
+        """Wait until what was begun is on the disk and whole.
+
+        Raises:
+            InputError: it could not be written.
+        """
+        if self._writing:
+            self._writing.join()
+            self._writing = None
+        if failed := self._failed:
+            self._failed = None
+            raise failed
+
+    def mark_best(self, step: int) -> None:
+        """Say that a saved step is the best so far.
+
+        Raises:
+            InputError: it could not be written.
+        """
+        self.finish()
+        self.best = self.path(step).name
+        write_atomic(self.folder / KEPT, as_json({"best": self.best}))
+
+    def drop(self, step: int) -> None:
+        """Remove a checkpoint that has turned out to be no good."""
+        self.finish()
+        shutil.rmtree(self.path(step), ignore_errors=True)
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self.folder / f"step-{step:06d}"
+
+    def _write(self, content: Snapshot, folder: Path) -> None:
+        try:
+            write(folder, content)
+            self.prune()
+        except Exception as error:  # Raised where the training is.
+            self._failed = error
+
+    def prune(self) -> None:
+        """Remove what is neither among the last, nor the best, nor to be kept."""
+        newest = sorted(self.folder.glob("step-*"), key=_step)
+        for old in newest[: -self.last]:
+            if old.name != self.best and not (self.every and _step(old) % self.every == 0):
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """A run's checkpoints, the newest first."""
+    return sorted((run / "checkpoints").glob("step-*"), key=_step, reverse=True)
+
+
+def kept(run: Path, which: str = "best") -> Path:
+    """The folder of a run's best or last checkpoint.
+
+    Raises:
+        InputError: the run has none.
+    """
+    return next(_candidates(run, which))
+
+
+def load_kept(run: Path, which: str, device: torch.device | str, say: Callable[[str], None]) -> Checkpoint:
+    """The best or last checkpoint that is whole; for each that is broken a sentence is said.
+
+    Raises:
+        InputError: the run has none that is whole.
+    """
+    return load(whole(run, which, say), device)
+
+
+def whole(run: Path, which: str, say: Callable[[str], None]) -> Path:
+    """The folder of the best or last checkpoint that is whole; for each that is broken a sentence is said.
+
+    Raises:
+        InputError: the run has none that is whole.
+    """
+    broken: list[InputError] = []
+    for folder in _candidates(run, which):
+        try:
+            verify(folder)
+        except InputError as error:
+            broken.append(error)
+            continue
+        for problem in broken:
+            say(f"{problem} In its place {folder.name} is taken.")
+        return folder
+    raise InputError(f"No checkpoint of {run} is whole. {broken[0]}")
+
+
+def _candidates(run: Path, which: str) -> Iterator[Path]:
+    """Where to look, the wanted one first and then the newest."""
+    found = checkpoints(run)
+    if not found:
+        raise InputError(f"The run {run} has no checkpoint yet.")
+    best = run / "checkpoints" / (_best(run) or "")
+    if which == "best" and best in found:
+        yield best
+        found.remove(best)
+    yield from found
+
+
+def _best(run: Path) -> str | None:
+    try:
+        return str(read_json(run / "checkpoints" / KEPT)["best"])
+    except (InputError, KeyError, TypeError):  # Missing at first; damaged, any later evaluation writes it anew.
+        return None
+
+
+def _step(folder: Path) -> int:
+    number = folder.name.removeprefix("step-")
+    return int(number) if number.isdecimal() else -1

@@ -1,0 +1,88 @@
+"""Training on several devices, by torch's own engines: whole copies of a model (DDP), or shards of one (FSDP2)."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from quoth.model.gpt import GPT
+from quoth.system.world import World
+
+# Gradients are summed and not averaged over ranks, since a loss is already divided by the count of all ranks' targets.
+
+
+def replicated(model: nn.Module, world: World) -> nn.Module:
+    """A view of the model by which each backward pass sums the gradients of all ranks; the model itself when alone.
+
+    A sharded one does so already.
+    """
+    if world.size == 1 or any(isinstance(module, FSDPModule) for module in model.modules()):
+        return model
+    with warnings.catch_warnings():
+        # The argument has another name in later versions of torch, which the earliest one here does not know.
+        warnings.simplefilter("ignore", FutureWarning)
+        view = DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+    view.register_comm_hook(None, lambda state, bucket: _summed(bucket))
+    return view
+
+
+def shard(model: GPT, world: World, device: str, dtype: torch.dtype = torch.float32) -> None:
+    """Spread a model's parameters over all ranks, each block gathered for as long as it is at work.
+
+    On a GPU blocks are gathered and compute in `dtype`; gradients are summed in float32 and the shards stay so.
+    """
+    mesh = init_device_mesh(device, (world.size,))
+    lower = device == "cuda" and dtype != torch.float32
+    policy = MixedPrecisionPolicy(dtype, torch.float32) if lower else MixedPrecisionPolicy()
+    for module in (*model.blocks, model):
+        made: Any = fully_shard(module, mesh=mesh, mp_policy=policy)
+        made.set_gradient_divide_factor(1.0)
+        made.set_force_sum_reduction_for_comms(True)  # gloo knows no scaled sum.
+
+
+def synchronize(model: nn.Module, on: bool) -> None:
+    """Whether the next backward pass sums gradients: only a step's last one needs to."""
+    if isinstance(model, DistributedDataParallel):
+        model.require_backward_grad_sync = on
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_requires_gradient_sync(on, recurse=False)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A sharded tensor, all of it, on every rank; any other as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def own(tensor: Tensor) -> Tensor:
+    """This rank's part of a sharded tensor, sharing its memory; any other as it is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def gathered(part: Tensor, like: Tensor) -> Tensor:
+    """The whole of which every rank has the part that it has of `like`."""
+    if not isinstance(like, DTensor):
+        return part
+    return DTensor.from_local(
+        part, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
+    ).full_tensor()
+
+
+def spread(tensor: Tensor, like: Tensor) -> Tensor:
+    """A tensor that every rank has, sharded as `like` is."""
+    if not isinstance(like, DTensor):
+        return tensor
+    return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def _summed(bucket: Any) -> torch.futures.Future[Tensor]:
+    future = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
+    return future.then(lambda done: done.value()[0])  # type: ignore[no-any-return]

@@ -1,0 +1,151 @@
+"""Several processes train as one does, and go on when one of them is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from cli.helpers import MACHINE, Quoth, start_process, write_text
+
+from quoth.train.keeper import checkpoints
+
+SHAPE = ["--layers", "1", "--width", "32", "--context", "32", "--batch", "4", "--accumulate", "2", "--dropout", "0.1"]
+RUN = [*SHAPE, *MACHINE, "--sample-tokens", "10"]
+
+
+def digests(run: Path) -> dict[str, str]:
+    files: dict[str, str] = json.loads((checkpoints(run)[0] / "manifest.json").read_text())["files"]
+    return {name: files[name] for name in ("model.safetensors", "optimizer.safetensors")}
+
+
+def test_what_would_be_started(quoth: Quoth) -> None:
+    said = json.loads(quoth("launch", "--json", "--processes", "2", "train", "book.txt", "--minutes", "3").out)
+    assert said["command"] == [
+        *("torchrun", "--standalone", "--nproc-per-node", "2", "--max-restarts", "3"),
+        *("-m", "quoth", "train", "book.txt", "--minutes", "3"),
+    ]
+    assert int(said["environment"]["OMP_NUM_THREADS"]) >= 1
+    many = ["--machines", "4", "--address", "first:29400", "--wait", "60"]
+    said = json.loads(quoth("launch", "--json", *many, "--processes", "8", "train").out)
+    assert said["command"][1:7] == ["--nnodes", "4", "--rdzv-backend", "c10d", "--rdzv-endpoint", "first:29400"]
+    assert "join_timeout=60" in said["command"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "Say what to launch"),
+        (["--processes", "2"], "Say what to launch"),
+        (["--machines", "2", "train"], "need --address HOST:PORT"),
+        (["--machines", "2", "--address", "first", "train"], "need --address HOST:PORT"),
+        (["--processes", "-1", "train"], "must be 0 or more"),
+    ],
+)
+def test_what_cannot_be_started(given: list[str], said: str, quoth: Quoth) -> None:
+    result = quoth("launch", *given)
+    assert result.code == 2
+    assert said in result.err
+
+
+@pytest.mark.slow
+def test_what_is_refused_is_refused_once(tmp_path: Path) -> None:
+    launch = ["launch", "--processes", "2", "--restarts", "1"]
+    launched = start_process(*launch, "train", str(tmp_path / "none.txt"))
+    _, err = launched.communicate(timeout=120)
+    assert launched.returncode == 2
+    assert err.count("is neither a file or folder nor a named corpus") == 1
+    assert "Traceback" not in err
+    write_text(tmp_path / "text.txt")
+    train = ["train", str(tmp_path / "text.txt"), *MACHINE, "--steps", "3", "--batch", "5", "--layers", "1"]
+    launched = start_process(*launch, *train, "--out", str(tmp_path / "run"))
+    _, err = launched.communicate(timeout=120)
+    assert launched.returncode == 2
+    assert "A step has 5 windows (batch times accumulate), which 2 processes cannot share evenly" in err
+
+
+@pytest.mark.slow
+def test_machines_that_do_not_come_are_waited_for_in_vain() -> None:
+    alone = ["--machines", "2", "--address", "localhost:29713", "--wait", "3"]
+    launched = start_process("launch", *alone, "--processes", "1", "train")
+    _, err = launched.communicate(timeout=120)
+    assert launched.returncode == 2
+    assert "Not all of 2 machines came to localhost:29713 within 3 s" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_two_processes_train_to_the_bits_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_text(tmp_path / "text.txt")
+    train = ["train", "text.txt", *RUN, "--steps", "20", "--evaluate-every", "10", "--json"]
+    one = start_process(*train, "--out", "one")
+    out, err = one.communicate(timeout=120)
+    assert one.returncode == 0, err
+    two = start_process("launch", "--processes", "2", *train, "--out", "two")
+    said, err = two.communicate(timeout=120)
+    assert two.returncode == 0, err
+    first, second = json.loads(out), json.loads(said)
+    assert second["steps"] == first["steps"] == 20
+    assert second["validation_loss"] == pytest.approx(first["validation_loss"], rel=1e-6)
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+    # A world of another size goes on, and says that its bits may differ.
+    more = start_process("train", "--resume", "two", "--steps", "25")
+    shown, err = more.communicate(timeout=120)
+    assert more.returncode == 0, err
+    assert "world 2 (now 1)" in " ".join(shown.split())
+
+
+@pytest.mark.slow
+def test_shards_train_to_what_one_process_does_and_one_goes_on_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_text(tmp_path / "text.txt")
+    train = ["train", "text.txt", *RUN, "--steps", "20", "--evaluate-every", "10", "--json"]
+    losses = []
+    for started in (train, ["launch", "--processes", "2", *train, "--shard", "true"]):
+        process = start_process(*started, "--out", f"run{len(losses)}")
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        losses.append(json.loads(out)["validation_loss"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    newest = checkpoints(tmp_path / "run1")[0]
+    assert len(list(newest.glob("shard-*.safetensors"))) == 2
+    for command in (
+        ["verify", "run1"],
+        ["sample", "run1", "--tokens", "20"],
+        ["train", "--resume", "run1", "--steps", "22"],
+    ):
+        process = start_process(*command)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_replaced_and_the_run_ends_in_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_text(tmp_path / "text.txt")
+    train = ["train", "text.txt", *RUN, "--steps", "600", "--evaluate-every", "300", "--checkpoint-every", "40"]
+    unbroken = start_process("launch", "--processes", "2", *train, "--out", "unbroken")
+    _, err = unbroken.communicate(timeout=240)
+    assert unbroken.returncode == 0, err
+    launched = start_process("launch", "--processes", "2", *train, "--out", "killed")
+    deadline = time.monotonic() + 60
+    while not (found := checkpoints(tmp_path / "killed")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert found
+    os.kill(worker(launched.pid), signal.SIGKILL)
+    _, err = launched.communicate(timeout=240)
+    assert launched.returncode == 0, err
+    assert digests(tmp_path / "killed") == digests(tmp_path / "unbroken")
+
+
+def worker(launcher: int) -> int:
+    """One of the processes that a launcher started."""
+    return int(Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()[-1])

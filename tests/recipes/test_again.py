@@ -1,0 +1,247 @@
+"""A run that was stopped goes on to the same bits, or says what has changed; for longer where that is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from recipes.runs import begin, resume
+
+from quoth.recipes import session as session_module
+from quoth.recipes.event import Event
+from quoth.recipes.recipe import read_recipe
+from quoth.recipes.session import PATIENCE, Session
+from quoth.system.errors import InputError
+from quoth.train.keeper import checkpoints, kept
+from quoth.train.run import read_metrics
+
+pytestmark = pytest.mark.usefixtures("place")
+
+
+def digests(run: Path, which: str = "last") -> dict[str, str]:
+    """The sha256 of a checkpoint's weights and optimizer."""
+    files: dict[str, str] = json.loads((kept(run, which) / "manifest.json").read_text())["files"]
+    return {name: files[name] for name in ("model.safetensors", "optimizer.safetensors")}
+
+
+def until(session: Session, step: int, stop: str = "interrupted") -> list[Event]:
+    """Its events, where it is stopped after a step."""
+    events = []
+    for event in session.events():
+        events.append(event)
+        if event.kind == "step" and event.step == step:
+            session.stop = stop  # type: ignore[assignment]
+    return events
+
+
+def killed(session: Session, step: int) -> None:
+    """As kill -9 would end it: nothing is done after a step."""
+    for event in session.events():
+        if event.kind == "step" and event.step == step:
+            break
+    assert session.keeper
+    session.keeper.finish()
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_it_goes_on_to_the_same_bits(place: Path, optimizer: str, dtype: str) -> None:
+    changes = dict(steps=24, optimizer=optimizer, dtype=dtype, dropout=0.1, checkpoint_every=5, accumulate=2, layers=2)
+    list(begin("through", **changes).events())
+    killed(begin(**changes), 13)
+    assert checkpoints(place / "run")[0].name == "step-000010"
+    again = resume()
+    assert again.state.step == 10
+    killed(again, 18)
+    until(resume(), 21)
+    list(resume().events())
+    assert digests(place / "run") == digests(place / "through")
+    # Each step's loss is told once.
+    steps = [line["step"] for line in read_metrics(place / "run") if "loss" in line]
+    assert steps == [10, 20]
+
+
+def test_each_step_draws_its_own_dropout(place: Path) -> None:
+    changes = dict(steps=6, dropout=0.3)
+    list(begin("one", **changes).events())
+    list(begin("two", **changes, seed=1338).events())
+    torch.manual_seed(0)
+    list(begin("three", **changes).events())
+    assert digests(place / "one") == digests(place / "three") != digests(place / "two")
+
+
+def test_without_a_checkpoint_it_begins_anew(place: Path) -> None:
+    list(begin("through", steps=12).events())
+    killed(begin(steps=12), 3)
+    events = list(resume().events())
+    assert [event.text for event in events if event.kind == "note"] == [
+        "There was no checkpoint yet, so the run begins anew."
+    ]
+    assert digests(place / "run") == digests(place / "through")
+
+
+def test_from_a_broken_checkpoint_it_goes_on_with_the_one_before(place: Path) -> None:
+    changes = dict(steps=20, checkpoint_every=5)
+    list(begin("through", **changes).events())
+    killed(begin(**changes), 12)
+    broken = checkpoints(place / "run")[0] / "optimizer.safetensors"
+    broken.write_bytes(broken.read_bytes()[:-3])
+    events = list(resume().events())
+    (note,) = [event.text for event in events if event.kind == "note"]
+    assert note.endswith("was changed since it was saved. In its place step-000005 is taken.")
+    assert digests(place / "run") == digests(place / "through")
+
+
+def test_a_finished_run_can_be_made_longer(place: Path) -> None:
+    (*_, finished) = begin(steps=10).events()
+    events = list(resume().events())
+    assert not [event for event in events if event.kind == "step"]
+    for key in ("steps", "validation_loss", "best_step"):
+        assert events[-1].summary[key] == finished.summary[key]
+    (*_, longer) = resume(steps=15, evaluate_every=5).events()
+    assert longer.summary["steps"] == 15
+    assert read_recipe(place / "run").run.steps == 15
+    text = (place / "run/config.toml").read_text()
+    assert "flag, when it went on" in text
+    assert "as it began" in text
+    (*_, by_time) = resume(minutes=4.0 / 60 + longer.summary["seconds"] / 60).events()
+    assert by_time.summary["steps"] > 15
+
+
+def test_minutes_go_on_with_what_was_left(place: Path) -> None:
+    session = begin(minutes=0.1)
+    until(session, 5)
+    used = session.state.seconds
+    assert 0 < used < 6
+    again = resume()
+    assert time.monotonic() - again.started == pytest.approx(used, abs=1.0)
+    (*_, finished) = again.events()
+    assert finished.summary["seconds"] < 9
+
+
+def test_a_run_goes_on_as_it_began(place: Path) -> None:
+    killed(begin(steps=10, checkpoint_every=5), 7)
+    with pytest.raises(InputError, match="leave out --learning-rate, --seed"):
+        resume(learning_rate=0.1, seed=2)
+    with pytest.raises(InputError, match="minutes or steps, not both"):
+        resume(minutes=1.0, steps=5)
+    config = place / "run/config.toml"
+    before = config.read_text()
+    config.write_text(before.replace("width = 32 ", "width = 64 "))
+    with pytest.raises(InputError, match=r"has changed since the run began: width is 64 and was 32\. Put it back"):
+        resume()
+    config.write_text(before)
+    with (place / "text.txt").open("a") as file:
+        file.write(" sea")
+    with pytest.raises(InputError, match=r"text\.txt has changed since run was trained on it"):
+        resume()
+
+
+def test_it_says_what_its_bits_depend_on_and_has_changed(place: Path) -> None:
+    killed(begin(steps=10, checkpoint_every=5), 7)
+    path = place / "run/environment.json"
+    facts = json.loads(path.read_text())
+    assert facts["threads"] == facts["world"] == 1
+    path.write_text(json.dumps({**facts, "torch": "2.10.0", "world": 2}))
+    notes = [event.text for event in resume().events() if event.kind == "note"]
+    assert notes == [
+        f"The run began with torch 2.10.0 (now {facts['torch']}); world 2 (now 1): it goes on, but not to the same "
+        "bits as without a break."
+    ]
+
+
+def test_a_terminated_run_only_saves(place: Path) -> None:
+    events = until(begin(steps=100, evaluate_every=1000), 7, "terminated")
+    assert [event.kind for event in events if event.kind != "step"] == ["ready", "evaluated", "finished"]
+    assert events[-1].summary["stopped"] == "terminated"
+    assert checkpoints(place / "run")[0].name == "step-000007"
+    list(begin("through", steps=20).events())
+    list(resume(steps=20).events())
+    assert json.loads((place / "run/summary.json").read_text())["steps"] == 20
+
+
+def test_a_long_evaluation_ends_when_the_run_is_terminated(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = begin(steps=20, evaluate_every=10)
+    real = session_module.evaluate
+
+    def slow(*arguments: Any, **rest: Any) -> Any:
+        if session.state.step == 10:
+            session.stop = "terminated"
+        return real(*arguments, **rest)
+
+    monkeypatch.setattr(session_module, "evaluate", slow)
+    (*_, finished) = session.events()
+    assert finished.summary["steps"] == 10
+    assert checkpoints(place / "run")[0].name == "step-000010"
+
+
+def test_past_batches_that_do_harm(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = begin(steps=60, checkpoint_every=5, spikes=0.0)
+    objective = session_module.next_token
+    harmful = range(17, 17 + PATIENCE)
+    seen: list[int] = []
+
+    def spoiled(model: Any, batch: Any) -> Any:
+        number = next(n for n in range(200) if session.batches[n][0].seed == batch.seed)
+        if model.training:
+            seen.append(number)
+        return objective(model, batch) * (float("nan") if number in harmful and model.training else 1.0)
+
+    monkeypatch.setattr(session_module, "next_token", spoiled)
+    events = list(session.events())
+    notes = [event.text for event in events if event.kind == "note"]
+    assert notes == [
+        "At step 18 (batch 17) the loss is not finite; such steps are left out.",
+        f"At step {17 + PATIENCE} the loss is not finite, as at the {PATIENCE - 1} steps before it, so the run went "
+        f"back to the checkpoint of step 15, and goes on from there with batch {17 + PATIENCE}.",
+    ]
+    left_out = [line["left_out"] for line in read_metrics(place / "run") if "left_out" in line]
+    assert left_out == list(harmful)
+    assert seen == [*range(17 + PATIENCE), *range(17 + PATIENCE, 17 + PATIENCE + 45)]
+    assert session.state.step == 60
+    assert session.state.dropped == 17 + PATIENCE - 15
+
+
+def test_a_step_that_is_left_out_changes_no_bit(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = begin(steps=80, spikes=6.0)
+    objective = session_module.next_token
+
+    def spiking(model: Any, batch: Any) -> Any:
+        return objective(model, batch) * (50.0 if batch.seed == session.batches[70][0].seed else 1.0)
+
+    monkeypatch.setattr(session_module, "next_token", spiking)
+    weights: list[torch.Tensor] = []
+    for event in session.events():
+        if event.kind in ("step", "note") and event.step in (70, 71):
+            weights.append(torch.cat([p.detach().flatten().clone() for p in session.model.parameters()]))
+        if event.kind == "note":
+            assert event.text.startswith("At step 71 (batch 70) the loss of ")
+            assert event.text.endswith(" is a spike; such steps are left out.")
+    assert len(weights) == 2
+    assert torch.equal(*weights)
+
+
+def test_a_full_disk_for_a_while_does_not_end_a_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = begin(steps=20, checkpoint_every=5)
+    sync, writers = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        writer = threading.current_thread()
+        if writer.name == "checkpoint" and writer not in writers:
+            writers.append(writer)
+        if writers and writer is writers[0]:
+            raise OSError(28, os.strerror(28))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    events = list(session.events())
+    (note,) = [event.text for event in events if event.kind == "note"]
+    assert note.startswith("No space is left to write")
+    assert note.endswith("Training goes on, and the next checkpoint is tried as usual.")
+    assert checkpoints(place / "run")[0].name == "step-000020"

@@ -1,0 +1,146 @@
+"""Which checkpoints stay, and which one is taken up when the newest is broken."""
+
+import errno
+import json
+import os
+import shutil
+
+import pytest
+import torch
+
+from quoth.model.config import family
+from quoth.model.gpt import GPT
+from quoth.system.errors import InputError
+from quoth.text.tokenizer import Characters
+from quoth.train import keeper as keeper_module
+from quoth.train.checkpoint import load, read_tensors, snapshot
+from quoth.train.keeper import Keeper, checkpoints, kept, whole
+from quoth.train.optimizers import make_optimizer
+
+LETTERS = Characters("abcdefghijk")
+
+
+def content(step=0):
+    model = GPT(family("modern", vocabulary=11, context=8, layers=1, width=16, heads=2))
+    return snapshot(model, LETTERS, {"step": step}, make_optimizer(model))
+
+
+def fill(run, steps, best=(), **given):
+    keeper = Keeper(run, **given)
+    for step in steps:
+        keeper.save(content(step), step)
+        if step in best:
+            keeper.mark_best(step)
+    keeper.finish()
+    return keeper
+
+
+def steps(run):
+    return [int(folder.name.removeprefix("step-")) for folder in reversed(checkpoints(run))]
+
+
+def test_the_last_the_best_and_every_so_manieth_are_kept(tmp_path):
+    fill(tmp_path, range(10, 90, 10), best=[10, 30], last=2, every=50)
+    assert steps(tmp_path) == [30, 50, 70, 80]
+    assert kept(tmp_path).name == kept(tmp_path, "best").name == "step-000030"
+    assert kept(tmp_path, "last").name == "step-000080"
+    assert load(kept(tmp_path)).state == {"step": 30}
+    # A run that goes on finds what was kept before.
+    fill(tmp_path, [90], last=1)
+    assert steps(tmp_path) == [30, 90]
+
+
+def test_without_a_best_the_last_is_taken(tmp_path):
+    with pytest.raises(InputError, match="no checkpoint yet"):
+        kept(tmp_path)
+    fill(tmp_path, [1])
+    assert kept(tmp_path, "best").name == "step-000001"
+
+
+def test_training_may_go_on_while_it_is_written(tmp_path):
+    model = GPT(family("modern", vocabulary=11, context=8, layers=1, width=16, heads=2))
+    before = model.embed.weight.detach().clone()
+    keeper = Keeper(tmp_path)
+    keeper.save(snapshot(model, LETTERS, {}, make_optimizer(model)), 1)
+    with torch.no_grad():
+        model.embed.weight.zero_()
+    keeper.finish()
+    assert torch.equal(read_tensors(kept(tmp_path) / "model.safetensors")["embed.weight"], before)
+
+
+def test_from_a_broken_one_the_one_before_is_taken_and_that_is_said(tmp_path):
+    fill(tmp_path, [10, 20, 30], best=[20], last=3)
+    (tmp_path / "checkpoints/step-000030/state.json").write_text("{}")
+    said = []
+    assert whole(tmp_path, "last", said.append).name == "step-000020"
+    assert len(said) == 1
+    assert said[0].endswith(
+        "state.json is missing or was changed since it was saved. In its place step-000020 is taken."
+    )
+    (tmp_path / "checkpoints/step-000020/model.safetensors").unlink()
+    assert whole(tmp_path, "best", said.append).name == "step-000010"
+    shutil.rmtree(tmp_path / "checkpoints/step-000010")
+    with pytest.raises(InputError, match=r"No checkpoint of .* is whole\. The checkpoint .*step-000030 is broken"):
+        whole(tmp_path, "last", said.append)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}"])
+def test_what_is_best_may_be_forgotten(tmp_path, damage):
+    fill(tmp_path, [10, 20], best=[10])
+    (tmp_path / "checkpoints/kept.json").write_text(damage)
+    assert kept(tmp_path).name == "step-000020"
+
+
+def test_none_goes_before_a_newer_one_is_whole(tmp_path, monkeypatch):
+    fill(tmp_path, [10, 20], last=1)
+    assert steps(tmp_path) == [20]
+
+    def spoiled(folder, content):
+        real(folder, content)
+        (folder / "model.safetensors").write_bytes(b"")
+        raise InputError("what is read back differs")
+
+    real = keeper_module.write
+    monkeypatch.setattr(keeper_module, "write", spoiled)
+    keeper = Keeper(tmp_path, last=1)
+    keeper.save(content(30), 30)
+    with pytest.raises(InputError, match="differs"):
+        keeper.finish()
+    assert whole(tmp_path, "last", lambda problem: None).name == "step-000020"
+
+
+def test_a_disk_that_is_full_for_a_while(tmp_path, monkeypatch):
+    keeper = fill(tmp_path, [10])
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        keeper.save(content(20), 20)
+        with pytest.raises(InputError, match="No space is left"):
+            keeper.finish()
+    assert steps(tmp_path) == [10]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000010"]
+    keeper.save(content(30), 30)
+    keeper.finish()
+    assert steps(tmp_path) == [10, 30]
+
+
+def test_room_is_looked_for_first(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
+    keeper = Keeper(tmp_path)
+    keeper.save(content(1), 1)
+    with pytest.raises(InputError, match="No space is left"):
+        keeper.finish()
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path):
+    fill(tmp_path, [10])
+    left = tmp_path / "checkpoints/.step-000020.abc"
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(b"half")
+    Keeper(tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000010"]
+    assert json.loads((tmp_path / "checkpoints/step-000010/manifest.json").read_text())["format"] == 1
