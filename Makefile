@@ -23,7 +23,7 @@ demo: setup
 	$(BIN)/quoth sample latest --prompt "ROMEO:" --count 2 --tokens 400
 
 test: .venv/installed-dev lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 soak: .venv/installed-dev
 	QUOTH_SOAK=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rP tests/soak

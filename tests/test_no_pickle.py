@@ -17,12 +17,16 @@ CALLS = {
     ("torch", "save"),
     ("np", "load"),
     ("np", "save"),
-    ("dist", "broadcast_object_list"),
-    ("dist", "all_gather_object"),
-    ("dist", "gather_object"),
-    ("dist", "scatter_object_list"),
+    ("numpy", "load"),
+    ("numpy", "save"),
 }
-NAMES = {"FileSystemWriter", "FileSystemReader", "read_pickle", "allow_pickle"}
+NAMES = {"broadcast_object_list", "all_gather_object", "gather_object", "scatter_object_list"} | {
+    *("send_object_list", "recv_object_list"),
+    "FileSystemWriter",
+    "FileSystemReader",
+    "read_pickle",
+    "allow_pickle",
+}
 
 
 def pickling(source: str) -> Iterator[str]:

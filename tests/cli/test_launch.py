@@ -12,6 +12,7 @@ import pytest
 from cli.helpers import MACHINE, Quoth, start_process, write_text
 
 from quoth.train.keeper import checkpoints
+from quoth.train.manifest import problems
 
 SHAPE = ["--layers", "1", "--width", "32", "--context", "32", "--batch", "4", "--accumulate", "2", "--dropout", "0.1"]
 RUN = [*SHAPE, *MACHINE, "--sample-tokens", "10"]
@@ -32,7 +33,7 @@ def test_what_would_be_started(quoth: Quoth) -> None:
     many = ["--machines", "4", "--address", "first:29400", "--wait", "60"]
     said = json.loads(quoth("launch", "--json", *many, "--processes", "8", "train").out)
     assert said["command"][1:7] == ["--nnodes", "4", "--rdzv-backend", "c10d", "--rdzv-endpoint", "first:29400"]
-    assert "join_timeout=60" in said["command"]
+    assert "join_timeout=60,read_timeout=60" in said["command"]
 
 
 @pytest.mark.parametrize(
@@ -144,6 +145,42 @@ def test_a_killed_process_is_replaced_and_the_run_ends_in_the_same_bits(
     _, err = launched.communicate(timeout=240)
     assert launched.returncode == 0, err
     assert digests(tmp_path / "killed") == digests(tmp_path / "unbroken")
+
+
+@pytest.mark.slow
+def test_a_terminated_launch_saves_its_last_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_text(tmp_path / "text.txt")
+    train = ["train", "text.txt", *RUN, "--steps", "100000", "--evaluate-every", "100000", "--out", "run"]
+    launched = start_process("launch", "--processes", "2", *train)
+    metrics, deadline = tmp_path / "run/metrics.jsonl", time.monotonic() + 60
+    while not (metrics.exists() and '"loss"' in metrics.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    began = time.monotonic()
+    launched.send_signal(signal.SIGTERM)
+    _, err = launched.communicate(timeout=60)
+    assert time.monotonic() - began < 20
+    assert launched.returncode == 143, err
+    assert "Traceback" not in err
+    (saved,) = checkpoints(tmp_path / "run")
+    assert not list(problems(saved))
+    logged = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    assert json.loads((saved / "state.json").read_text())["step"] >= max(logged)
+
+
+@pytest.mark.slow
+def test_one_process_that_is_killed_goes_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_text(tmp_path / "text.txt")
+    train = ["train", "text.txt", *RUN, "--steps", "400", "--evaluate-every", "400", "--checkpoint-every", "40"]
+    launched = start_process("launch", "--processes", "1", *train, "--out", "run")
+    deadline = time.monotonic() + 60
+    while not checkpoints(tmp_path / "run") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(worker(launched.pid), signal.SIGKILL)
+    _, err = launched.communicate(timeout=120)
+    assert launched.returncode == 0, err
+    assert json.loads((tmp_path / "run/summary.json").read_text())["steps"] == 400
 
 
 def worker(launcher: int) -> int:

@@ -13,10 +13,12 @@ import pytest
 import torch
 from recipes.runs import begin, resume
 
+from quoth.recipes import again
 from quoth.recipes import session as session_module
 from quoth.recipes.event import Event
 from quoth.recipes.recipe import read_recipe
 from quoth.recipes.session import PATIENCE, Session
+from quoth.recipes.state import RunState
 from quoth.system.errors import InputError
 from quoth.train.keeper import checkpoints, kept
 from quoth.train.run import read_metrics
@@ -56,9 +58,9 @@ def test_it_goes_on_to_the_same_bits(place: Path, optimizer: str, dtype: str) ->
     list(begin("through", **changes).events())
     killed(begin(**changes), 13)
     assert checkpoints(place / "run")[0].name == "step-000010"
-    again = resume()
-    assert again.state.step == 10
-    killed(again, 18)
+    session = resume()
+    assert session.state.step == 10
+    killed(session, 18)
     until(resume(), 21)
     list(resume().events())
     assert digests(place / "run") == digests(place / "through")
@@ -119,9 +121,9 @@ def test_minutes_go_on_with_what_was_left(place: Path) -> None:
     until(session, 5)
     used = session.state.seconds
     assert 0 < used < 6
-    again = resume()
-    assert time.monotonic() - again.started == pytest.approx(used, abs=1.0)
-    (*_, finished) = again.events()
+    session = resume()
+    assert time.monotonic() - session.started == pytest.approx(used, abs=1.0)
+    (*_, finished) = session.events()
     assert finished.summary["seconds"] < 9
 
 
@@ -143,16 +145,16 @@ def test_a_run_goes_on_as_it_began(place: Path) -> None:
         resume()
 
 
-def test_it_says_what_its_bits_depend_on_and_has_changed(place: Path) -> None:
+def test_it_says_what_its_bits_depend_on_and_has_changed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     killed(begin(steps=10, checkpoint_every=5), 7)
-    path = place / "run/environment.json"
-    facts = json.loads(path.read_text())
+    facts = json.loads((kept(place / "run", "last") / "environment.json").read_text())
     assert facts["threads"] == facts["world"] == 1
-    path.write_text(json.dumps({**facts, "torch": "2.10.0", "world": 2}))
+    real = again.environment
+    monkeypatch.setattr(again, "environment", lambda: {**real(), "torch": "9.0", "cpu": "another"})
     notes = [event.text for event in resume().events() if event.kind == "note"]
     assert notes == [
-        f"The run began with torch 2.10.0 (now {facts['torch']}); world 2 (now 1): it goes on, but not to the same "
-        "bits as without a break."
+        f"The run began with torch {facts['torch']} (now 9.0); cpu {facts['cpu']} (now another): it goes on, but not "
+        "to the same bits as without a break."
     ]
 
 
@@ -245,3 +247,64 @@ def test_a_full_disk_for_a_while_does_not_end_a_run(place: Path, monkeypatch: py
     assert note.startswith("No space is left to write")
     assert note.endswith("Training goes on, and the next checkpoint is tried as usual.")
     assert checkpoints(place / "run")[0].name == "step-000020"
+
+
+@pytest.mark.parametrize("name", ["run.toml", "tokenizer.json", "state.json"])
+def test_any_part_of_the_newest_checkpoint_may_be_broken(name: str, place: Path) -> None:
+    killed(begin(steps=20, checkpoint_every=5), 12)
+    (checkpoints(place / "run")[0] / name).write_bytes(b"\xff\xfe[")
+    session = resume()
+    assert session.state.step == 5
+    (*_, finished) = session.events()
+    assert finished.summary["steps"] == 20
+
+
+def test_losses_that_stay_high_send_it_back(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = begin(steps=130, checkpoint_every=10)
+    objective = session_module.next_token
+
+    def high(model: Any, batch: Any) -> Any:
+        spoiled = any(batch.seed == session.batches[n][0].seed for n in range(95, 95 + PATIENCE))
+        return objective(model, batch) * (9.0 if spoiled else 1.0)
+
+    monkeypatch.setattr(session_module, "next_token", high)
+    notes = [event.text for event in session.events() if event.kind == "note"]
+    assert len(notes) == 2
+    assert notes[0].startswith("At step 96 (batch 95) the loss of ")
+    assert notes[1].endswith("went back to the checkpoint of step 90, and goes on from there with batch 115.")
+    assert session.state.step == 130
+    assert session.state.returns == 0  # It is past where it went back from.
+
+
+def test_a_run_that_ends_in_a_step_that_is_left_out_is_saved(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = begin(steps=20, checkpoint_every=7)
+    objective = session_module.next_token
+    last = session.batches[19][0].seed
+    monkeypatch.setattr(
+        session_module,
+        "next_token",
+        lambda m, batch: objective(m, batch) * (float("nan") if batch.seed == last else 1.0),
+    )
+    (*_, finished) = session.events()
+    assert finished.summary["steps"] == finished.summary["best_step"] == 20
+    assert kept(place / "run").name == checkpoints(place / "run")[0].name == "step-000020"
+    (*_, longer) = resume(steps=30).events()
+    assert longer.summary["steps"] == 30
+
+
+def test_what_was_judged_is_known_after_going_back() -> None:
+    before = RunState(step=50, best=1.5, best_step=20, first_loss=4.0, notes=["overfitting"], returns=1, dropped=3)
+    now = RunState(step=20, best=1.7, best_step=10, dropped=3)
+    now.goes_back_from(before, 50)
+    assert (now.best, now.best_step, now.notes) == (1.5, 20, ["overfitting"])
+    assert (now.dropped, now.returns, now.furthest) == (33, 2, 50)
+    later = RunState(step=10, best=1.9, best_step=10)
+    later.goes_back_from(before, 50)
+    assert (later.best, later.best_step) == (1.9, 10)
+
+
+def test_fewer_steps_than_were_taken_are_refused(place: Path) -> None:
+    list(begin(steps=20).events())
+    with pytest.raises(InputError, match="has taken 20 steps already; give more --steps to go on"):
+        resume(steps=15)
+    assert read_recipe(place / "run").run.steps == 20

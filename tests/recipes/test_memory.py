@@ -98,7 +98,9 @@ def test_what_takes_more() -> None:
     assert step_memory(CONFIGS[0].replace(layers=3), 64, **how).peak > base
     assert step_memory(CONFIGS[0], 63, **how).peak < base
     large = CONFIGS[1].replace(layers=12, width=768)
-    assert step_memory(large, 1, shards=8).weights < step_memory(large, 1).weights / 4
+    assert step_memory(large, 1, shards=8).gradients < step_memory(large, 1).gradients / 7
+    # What is outside of blocks is gathered all the time.
+    assert step_memory(large, 1, shards=8).weights < step_memory(large, 1).weights / 2
 
 
 def test_parameters() -> None:

@@ -57,8 +57,13 @@ def forked(save: Snapshot, run: Path, limit: int, events: int) -> bool:
             keeper.mark_best(2)
         except InputError:
             os._exit(3)
+        except BaseException:
+            os._exit(4)
         os._exit(0)
     _, status = os.waitpid(pid, 0)
+    assert not (os.WIFEXITED(status) and os.WEXITSTATUS(status) == 4), (
+        "something else than a sentence came out of a save"
+    )
     return os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0
 
 

@@ -11,10 +11,12 @@ import torch
 from quoth.model.config import family
 from quoth.model.gpt import GPT
 from quoth.system.errors import InputError
+from quoth.system.files import as_json
 from quoth.text.tokenizer import Characters
 from quoth.train import keeper as keeper_module
 from quoth.train.checkpoint import load, read_tensors, snapshot
-from quoth.train.keeper import Keeper, checkpoints, kept, whole
+from quoth.train.keeper import Keeper, checkpoints, kept, last_good, whole
+from quoth.train.manifest import seal
 from quoth.train.optimizers import make_optimizer
 
 LETTERS = Characters("abcdefghijk")
@@ -144,3 +146,23 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path):
     Keeper(tmp_path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000010"]
     assert json.loads((tmp_path / "checkpoints/step-000010/manifest.json").read_text())["format"] == 1
+
+
+def test_a_broken_one_that_is_later_does_not_count(tmp_path):
+    fill(tmp_path, [20, 30], last=2)
+    (tmp_path / "checkpoints/step-000030/state.json").unlink()
+    fill(tmp_path, [25], last=1)
+    assert steps(tmp_path) == [25, 30]
+    assert whole(tmp_path, "last", lambda problem: None).name == "step-000025"
+
+
+def test_the_last_good_one_was_not_saved_while_steps_were_left_out(tmp_path):
+    assert last_good(tmp_path) is None
+    keeper = fill(tmp_path, [10])
+    keeper.save(content(20), 20)
+    keeper.finish()
+    state = tmp_path / "checkpoints/step-000020/state.json"
+    (tmp_path / "checkpoints/step-000020/manifest.json").unlink()
+    state.write_text(as_json({"step": 20, "bad": 3}))
+    seal(state.parent)
+    assert last_good(tmp_path).name == "step-000010"

@@ -20,6 +20,7 @@ from quoth.train.optimizers import OptimizerConfig, make_optimizer
 WORKER = Path(__file__).with_name("parallel_worker.py")
 STEPS = 50
 Results = dict[str, Any]
+pytestmark = pytest.mark.xdist_group("parallel")  # One process runs what all of them look at.
 
 
 def launch(out: Path, kind: str, processes: int, steps: int = STEPS) -> Results:

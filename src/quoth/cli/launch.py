@@ -60,14 +60,26 @@ def torchrun(a: Arguments, command: list[str]) -> tuple[list[str], dict[str, str
         raise InputError("--processes, --restarts and --wait must be 0 or more, and --machines 1 or more.")
     if a.machines > 1 and not a.address.rpartition(":")[2].isdecimal():
         raise InputError("Several machines need --address HOST:PORT of one of them, the same on each.")
-    each = a.processes or devices()
+    from quoth.system.device import cores, gpus
+
+    each = a.processes or gpus() or cores()
     where = ["--standalone"]
     if a.machines > 1:
         meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", a.address, "--rdzv-id", "quoth"]
-        where = ["--nnodes", str(a.machines), *meeting, "--rdzv-conf", f"join_timeout={a.wait}"]
+        where = [
+            "--nnodes",
+            str(a.machines),
+            *meeting,
+            "--rdzv-conf",
+            f"join_timeout={a.wait},read_timeout={max(1, a.wait)}",
+        ]
     here = [*where, "--nproc-per-node", str(each), "--max-restarts", str(a.restarts), "-m", "quoth", *command]
-    threads = max(1, (os.cpu_count() or 1) // each)
-    return here, {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    threads = max(1, cores() // each)
+    return here, {
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
+        # Seconds from SIGTERM to SIGKILL, for the last checkpoint.
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "110"),
+    }
 
 
 def run(command: list[str], a: Arguments) -> int:
@@ -92,14 +104,7 @@ def run(command: list[str], a: Arguments) -> int:
         ) from error
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
-        return abs(failure.exitcode)
+        return failure.exitcode if failure.exitcode >= 0 else 128 - failure.exitcode
     except SignalException as error:
         return 128 + int(error.sigval)
     return 0
-
-
-def devices() -> int:
-    """One process a GPU, or a core."""
-    import torch
-
-    return torch.cuda.device_count() or os.cpu_count() or 1

@@ -71,7 +71,8 @@ class Progress:
 
     def _step(self, event: Event) -> None:
         if self.session.stop:
-            self._say_now("stopping: the last evaluation and checkpoint; Ctrl-C again leaves them out")
+            last = "saving" if self.session.stop == "terminated" else "the last evaluation and checkpoint"
+            self._say_now(f"stopping: {last}; Ctrl-C again leaves it out")
         elif self.live:
             self.live.update(self._line(event))
         elif time.monotonic() >= self.next_plain:

@@ -59,7 +59,7 @@ def main(arguments: list[str], started: float) -> int:
                 progress.show(event)
     if a.json and world.leads:
         print_json(progress.summary)
-    return {"": 0, "interrupted": 130, "terminated": 143}[session.stop]
+    return {"": 0, "interrupted": 130, "terminated": 143}[session.ended]
 
 
 @contextmanager
@@ -69,10 +69,13 @@ def interruptible(session: Session) -> Iterator[None]:
     A second one, or one before there is a step, ends it at once.
     """
 
+    seen: list[int] = []
+
     def ask(number: int, frame: object) -> None:
-        if not session.begun or session.stop == "terminated" or (session.stop and number == signal.SIGINT):
-            raise KeyboardInterrupt
-        session.stop = "terminated" if number == signal.SIGTERM else "interrupted"
+        if not session.begun or number in seen:
+            raise SystemExit(143) if number == signal.SIGTERM else KeyboardInterrupt
+        seen.append(number)
+        session.stop = "terminated" if signal.SIGTERM in seen else "interrupted"
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

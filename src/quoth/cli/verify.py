@@ -52,13 +52,12 @@ def main(arguments: list[str], started: float) -> int:
         ]
         for one in found
     ]
-    print("\n".join(columns(rows, {1, 2})))
+    if rows:
+        print("\n".join(columns(rows, {1, 2})))
     for problem in problems:
         screen.print(problem, style="red", markup=False)
     if not problems:
-        screen.print(
-            f"All is as it was saved. `quoth train --resume {run.name}` goes on from {found[-1]['checkpoint']}."
-        )
+        screen.print("All is as it was saved.")
     return int(bool(problems))
 
 

@@ -24,7 +24,7 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     model.head(model.blocks[0](model.positions.add(x_BTC, 0, x_BTC.shape[1])))[2].sum().backward()
     assert x_BTC.grad is not None
     felt = x_BTC.grad.abs().amax((1, 2)).tolist()
-    said = ["".join(lesson.read(row.tolist())) for row in batch.x_BT]
+    said = [lesson.read(row.tolist()) for row in batch.x_BT]
     rows = [(b, repr(said[b]), f"{m:.3g}", f"{g:.3g}") for b, (m, g) in enumerate(zip(moved, felt, strict=True))]
     names = ["row", "its text", "logits move, row 2 changed", "gradient felt, of row 2's logits"]
     yield Table("Four rows of a batch", names, rows)

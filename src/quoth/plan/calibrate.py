@@ -16,13 +16,14 @@ STEPS = 20
 
 @dataclass(frozen=True)
 class Trial:
-    """Seconds a step, once it was warm, and the most bytes that the process held."""
+    """Seconds a step, once it was warm; the most bytes that the process held; and the seconds besides steps."""
 
     step_seconds: float
-    peak_bytes: int
+    peak_bytes: int | None
+    other_seconds: float
 
 
-def calibrate(config: str) -> Trial:
+def calibrate(config: str, *, compiled: bool) -> Trial:
     """Train by a complete config file for twenty steps, in a process and a folder of their own.
 
     Raises:
@@ -31,8 +32,9 @@ def calibrate(config: str) -> Trial:
     with tempfile.TemporaryDirectory(prefix="quoth-plan-") as place:
         file, run = Path(place, "config.toml"), Path(place, "run")
         file.write_text(config, encoding="utf-8")
-        flags = {"steps": STEPS, "evaluate-every": 10 * STEPS, "sample-tokens": 20}
+        flags = {"steps": STEPS, "evaluate-every": 10 * STEPS, "sample-tokens": 20, "spikes": 0}
         given = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+        given += ["--compile", "on" if compiled else "off"]
         command = [sys.executable, "-m", "quoth", "train", "--config", str(file), "--out", str(run), *given]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -40,6 +42,9 @@ def calibrate(config: str) -> Trial:
             raise InputError(f"It could not be tried out: {said or f'it said {done.returncode}'}")
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         steps = [(line["step"], line["seconds"]) for line in lines if "loss" in line]
+        if len(steps) < 2:
+            raise InputError("It could not be tried out: its loss is not finite.")
         (first, began), (last, ended) = steps[0], steps[-1]
         summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-        return Trial((ended - began) / (last - first), summary["peak_bytes"] or 0)
+        each = (ended - began) / (last - first)
+        return Trial(each, summary["peak_bytes"], summary["seconds"] - STEPS * each)

@@ -13,7 +13,7 @@ UTILIZATION = 0.4
 
 
 def flops_per_token(c: GPTConfig) -> int:
-    """6 N: 2 FLOPs a parameter forward and 4 backward, as papers count (Kaplan et al. 2020, arXiv:2001.08361)."""
+    """6 N: 2 FLOPs a parameter forward and 4 backward, as papers count (Hoffmann et al. 2022, arXiv:2203.15556)."""
     return 6 * parameters(c)
 
 
@@ -22,6 +22,18 @@ def attention_flops_per_token(c: GPTConfig) -> int:
     return 12 * c.layers * c.heads * c.head_size * c.context
 
 
-def step_seconds(c: GPTConfig, tokens: float, device: Device, count: int, utilization: float = UTILIZATION) -> float:
-    """Of a step of so many tokens on `count` devices that reach this share of what they can do."""
-    return tokens * (flops_per_token(c) + attention_flops_per_token(c)) / (count * device.flops * utilization)
+def step_seconds(
+    c: GPTConfig,
+    tokens: float,
+    device: Device,
+    count: int,
+    utilization: float = UTILIZATION,
+    *,
+    recompute: bool = False,
+) -> float:
+    """Of a step of so many tokens on `count` devices that reach this share of what they can do.
+
+    With `recompute` the forward pass is made twice, which is no part of the FLOPs that are counted.
+    """
+    each = (flops_per_token(c) + attention_flops_per_token(c)) * (4 / 3 if recompute else 1)
+    return tokens * each / (count * device.flops * utilization)

@@ -58,7 +58,10 @@ def memory(
     """
     count, outside = parameters(c), parameters(c.replace(layers=0))
     kept = 2 * count if optimizer == "adamw" else count + outside
-    copies = (2 if dtype_bytes == 2 else 0) * count // (1 if shards == 1 else max(1, c.layers))
+    # Copies in the number type; of a sharded model those of a block, and of what is outside of blocks.
+    copies = 2 * count if dtype_bytes == 2 and shards == 1 else 0
+    if shards > 1:
+        copies = dtype_bytes * (outside + (count - outside) // max(1, c.layers))
     # Logits in the number type and in float32, their log-softmax, and the gradients of both.
     logits = batch * c.context * c.vocabulary * (16 if dtype_bytes == 4 else 20)
     window = window_bytes(c, dtype_bytes, written_out, compiled=compiled)

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from quoth.model.config import GPTConfig
-from quoth.plan.costs import OPTIMAL_TOKENS, attention_flops_per_token, flops_per_token, step_seconds
+from quoth.plan.costs import (
+    OPTIMAL_TOKENS,
+    UTILIZATION,
+    attention_flops_per_token,
+    flops_per_token,
+    step_seconds,
+)
 from quoth.plan.devices import Device
 from quoth.plan.memory import Memory, largest_batch, memory, parameters
 
@@ -47,7 +53,7 @@ def predict(
     optimizer: str = "adamw",
     shard: bool = False,
     recompute: bool = False,
-    utilization: float = 0.4,
+    utilization: float = UTILIZATION,
 ) -> Prediction:
     """What a run on `count` devices takes.
 
@@ -64,7 +70,7 @@ def predict(
     held, each = memory(c, batch, **how), parameters(c)
     tokens_per_step = batch * accumulate * c.context * count
     tokens = tokens or OPTIMAL_TOKENS * each
-    took = step_seconds(c, tokens_per_step, device, count, utilization)
+    took = step_seconds(c, tokens_per_step, device, count, utilization, recompute=recompute)
     return Prediction(
         parameters=each,
         flops_per_token=flops_per_token(c),

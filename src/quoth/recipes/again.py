@@ -18,7 +18,7 @@ from quoth.system.world import World
 from quoth.text.corpus import Corpus, corpus, find
 from quoth.text.tokenizer import Tokenizer
 from quoth.text.tokenizer import read as read_tokenizer
-from quoth.train.keeper import checkpoints
+from quoth.train.keeper import checkpoints, whole
 from quoth.train.run import find_run
 
 # What decides nothing of a step may change on the way; the others would make another run of it.
@@ -41,7 +41,8 @@ def go_on(resume: str, flags: dict[str, Any], others: list[str], started: float,
         raise InputError(f"--resume goes on as the run began; leave out {names}.")
     folder = find_run(resume)
     recipe = read_recipe(folder)
-    saved = next(iter(checkpoints(folder)), None)
+    said: list[str] = []
+    saved = whole(folder, "last", said.append) if checkpoints(folder) else None
     if saved and (began := saved / "run.toml").exists():
         _check_unchanged(recipe, parse_recipe(began.read_text(encoding="utf-8"), began), folder)
     recipe = _extended(recipe, flags)
@@ -53,16 +54,19 @@ def go_on(resume: str, flags: dict[str, Any], others: list[str], started: float,
             "install the version of tokenizers that it was made with, or train a new run."
         )
     check_memory(recipe, hardware, world)
-    differences = list(_differences(folder, hardware, world))
-    if flags and world.leads:
-        said = with_origins(recipe, lambda name: "flag, when it went on" if name in flags else "as it began")
-        write_atomic(folder / "config.toml", to_toml(said))
+    differences = list(_differences(saved or folder, hardware, world))
     session = Session(recipe, text, hardware, folder, started, world)
     if differences:
         session.remarks.append(
             f"The run began with {'; '.join(differences)}: it goes on, but not to the same bits as without a break."
         )
-    session.resume()
+    session.remarks += said
+    session.resume(saved)
+    if recipe.run.steps and flags and session.state.step >= recipe.run.steps:
+        raise InputError(f"{folder} has taken {session.state.step:,} steps already; give more --steps to go on.")
+    if flags and world.leads:
+        known = with_origins(recipe, lambda name: "flag, when it went on" if name in flags else "as it began")
+        write_atomic(folder / "config.toml", to_toml(known))
     return session
 
 
@@ -113,9 +117,9 @@ def _as_before(recipe: Recipe, folder: Path, world: World) -> Hardware:
     return choose(run.device, dtype, threads, compiled)
 
 
-def _differences(folder: Path, hardware: Hardware, world: World) -> Iterator[str]:
+def _differences(place: Path, hardware: Hardware, world: World) -> Iterator[str]:
     """What a run's numbers depend on and is no longer so, as 'name was (is now)'."""
-    path = folder / "environment.json"
+    path = place / "environment.json"
     before = read_json(path) if path.exists() else {}
     now = {**environment(), **dataclasses.asdict(hardware), "world": world.size}
     for name in ("torch", "cpu", "gpu", "device", "dtype", "threads", "compile", "world"):

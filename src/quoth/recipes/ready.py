@@ -36,8 +36,8 @@ def ready(
         for block in model.blocks:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     for options in (TRUSTING, FAST) if hardware.compile else ():
-        view = compiled(model, options)
         try:
+            view = compiled(model, options)
             rehearse(view, objective, batches)
         except torch.OutOfMemoryError:
             raise

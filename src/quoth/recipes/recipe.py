@@ -58,6 +58,7 @@ class RunConfig:
         sample_tokens: how much is sampled at each evaluation; 0 for nothing.
         device: auto, cpu, cuda or mps.
         dtype: auto, bfloat16 or float32.
+        deterministic: on a GPU, only algorithms that give the same bits each time; a CPU's do anyway.
         shard: spread weights, gradients and optimizer over all processes (FSDP2), for models that no device holds.
         recompute: keep a block's input only and compute it again going backward: less memory, a third more time.
         threads: for a CPU; 0 tries what is best.
@@ -79,6 +80,7 @@ class RunConfig:
     device: str = "auto"
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     threads: int = 0
+    deterministic: bool = False
     shard: bool = False
     recompute: bool = False
     compile: Literal["auto", "on", "off"] = "auto"

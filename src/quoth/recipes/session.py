@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cached_property
 from math import inf, isfinite
@@ -24,7 +23,7 @@ from quoth.recipes.remarks import fault, left_out, overfitting, rate_too_high, r
 from quoth.recipes.state import RunState, read_state
 from quoth.recipes.summary import summary
 from quoth.studio.report import write_report
-from quoth.system.device import DTYPES, Hardware, environment, keep_freed_memory
+from quoth.system.device import DTYPES, Hardware, be_deterministic, environment, keep_freed_memory
 from quoth.system.errors import InputError
 from quoth.system.files import as_json, read_json, write_atomic
 from quoth.system.memory import peak_bytes
@@ -34,7 +33,7 @@ from quoth.text.corpus import Corpus
 from quoth.text.sources import SOURCES
 from quoth.train.checkpoint import load_optimizer, load_weights, snapshot, write_together
 from quoth.train.evaluate import Evaluation, Interrupted, evaluate
-from quoth.train.keeper import Keeper, checkpoints, whole
+from quoth.train.keeper import Keeper, checkpoints, last_good
 from quoth.train.loop import Step, fit
 from quoth.train.objectives import Objective, next_token
 from quoth.train.optimizers import make_optimizer
@@ -59,7 +58,8 @@ class Session:
     take steps there is nothing to save.
 
     `started` is the `time.monotonic()` that minutes are counted from: the command's beginning. In a world of several
-    processes each has a session; the first one writes.
+    processes each has a session, and the first one writes; `stop` is what one of them wants, `ended` what all agreed
+    on.
     """
 
     def __init__(
@@ -74,17 +74,21 @@ class Session:
         self.recipe, self.corpus, self.hardware, self.folder, self.started = recipe, corpus, hardware, folder, started
         self.world = world or World()
         self.stop: Stop = ""
+        self.ended: Stop = ""
         self.begun = False
         self.state = RunState()
         self.remarks: list[str] = []
         keep_freed_memory()
         run = recipe.run
+        if run.deterministic:
+            be_deterministic()
         torch.manual_seed(run.seed)
-        self.model = GPT(recipe.model).to(hardware.device)
+        self.model = GPT(recipe.model)
         # One process alone holds what several had shards of.
         self.sharded = run.shard and self.world.size > 1
         if self.sharded:
-            shard(self.model, self.world, hardware.device, DTYPES[hardware.dtype])
+            shard(self.model, self.world, hardware.device, DTYPES[hardware.dtype])  # A block at a time onto the device.
+        self.model.to(hardware.device)
         self.optimizer = make_optimizer(self.model, recipe.optimizer, DTYPES[hardware.dtype])
         self.batches = corpus.batches(
             run.batch,
@@ -102,16 +106,16 @@ class Session:
         self._evaluation_seconds = 0.0
         self._next_evaluation = self._next_save = inf
 
-    def resume(self) -> None:
-        """Take up where the last whole checkpoint stands; at the beginning where there is none yet.
+    def resume(self, checkpoint: Path | None) -> None:
+        """Take up where a checkpoint stands, which is whole; at the beginning where there is none yet.
 
         Raises:
-            InputError: all are broken.
+            InputError: it is of another run.
         """
-        if not checkpoints(self.folder):
-            self.remarks.append("There was no checkpoint yet, so the run begins anew.")
+        if checkpoint:
+            self._take_up(checkpoint)
         else:
-            self._take_up(whole(self.folder, "last", self.remarks.append))
+            self.remarks.append("There was no checkpoint yet, so the run begins anew.")
         self.started -= self.state.seconds
         self.metrics.cut(self.state.step)
 
@@ -126,7 +130,7 @@ class Session:
         """Train, telling what happens."""
         if self.world.leads:
             write_atomic(self.folder / "environment.json", self._facts)
-        with closing_quietly(self.metrics), memory_refusals(self.recipe):
+        with memory_refusals(self.recipe):
             for text in self.remarks:
                 yield from self._note("", text)
             objective = in_precision(next_token, self.hardware)
@@ -162,7 +166,6 @@ class Session:
             state, self.begun = self.state, True
             state.step, state.training_seconds = step.number, time.monotonic() - began
             if step.moved:
-                state.bad = 0
                 state.learned(step.loss)
                 rate = self.batches.tokens_per_step * step.number / max(state.training_seconds, 1e-9)
                 if step.number % LOG_EVERY == 0:
@@ -174,13 +177,13 @@ class Session:
                     yield from self._go_back(step)
                     steps = self._steps(view, objective, budget)
                     continue
-            stop, evaluates, saves = self._agreed(step)
-            if saves and not stop:
+            evaluates, saves = self._agreed(step)
+            if saves and not self.ended:
                 yield from self._save()
-            if evaluates and stop != "terminated":
+            if evaluates and self.ended != "terminated":
                 yield from self._evaluate(step.progress)
-            # An evaluation that was cut short; others have to agree first, after the next step.
-            if stop or (self.stop == "terminated" and self.world.size == 1):
+                self._agree_to_stop()
+            if self.ended:
                 break
 
     def _steps(self, view: nn.Module, objective: Objective, budget: Budget) -> Iterator[Step]:
@@ -198,13 +201,19 @@ class Session:
             spikes=self.spikes,
         )
 
-    def _agreed(self, step: Step) -> tuple[Stop, bool, bool]:
-        """Whether to stop, evaluate and save now: for all processes what is so for any of them."""
+    def _agreed(self, step: Step) -> tuple[bool, bool]:
+        """Whether to evaluate and save now, and to stop: for all processes what is so for any of them.
+
+        While steps are left out there is nothing new to evaluate, and what is saved would be no better.
+        """
         run, number, now = self.recipe.run, step.number, time.monotonic()
         due = now >= self._next_save or bool(run.checkpoint_every and number % run.checkpoint_every == 0)
         stop, evaluates, saves = self.world.most([STOPS.index(self.stop), self._due(number), due])
-        self.stop = STOPS[int(stop)]
-        return self.stop, bool(evaluates), bool(saves)
+        self.ended = STOPS[int(stop)]
+        return bool(evaluates) and not self.state.bad, bool(saves) and not self.state.bad
+
+    def _agree_to_stop(self) -> None:
+        self.ended = STOPS[int(self.world.most([STOPS.index(self.stop)])[0])]
 
     def _due(self, step: int) -> bool:
         run, now = self.recipe.run, time.monotonic()
@@ -239,13 +248,13 @@ class Session:
                     self.corpus.tokenizer,
                     context=self.recipe.model.context,
                     world=self.world,
-                    go_on=lambda: self.stop != "terminated",
+                    go_on=lambda: not self.world.most([self.stop == "terminated"])[0],
                 )
         except Interrupted:
             return
         self._evaluated_step = step
         if not isfinite(result.loss):
-            if self.keeper:
+            if self.keeper and self.begun:
                 self.keeper.drop(step)
             self._give_up(f"The validation loss is not finite after step {step}")
         self.evaluation = result
@@ -268,19 +277,20 @@ class Session:
             text = Engine(self.model, self.corpus.tokenizer).samples(tokens=tokens, seed=self.recipe.run.seed)[0]
             if not self.world.leads:
                 return
-            (self.folder / "samples").mkdir(exist_ok=True)
-            write_atomic(self.folder / "samples" / f"step-{self.state.step:06d}.txt", text)
+            path = self.folder / "samples" / f"step-{self.state.step:06d}.txt"
+            path.parent.mkdir(exist_ok=True)
+            yield from self._try_to_write(lambda: write_atomic(path, text))
             yield Event("sampled", self.state.step, progress, text=text)
 
     def _save(self) -> Iterator[Event]:
-        """A checkpoint of this step, unless there is one, or the last steps were left out and it would be no better."""
+        """A checkpoint of this step, unless there is one."""
         state, step = self.state, self.state.step
-        self._next_save = time.monotonic() + 60 * self.recipe.run.checkpoint_minutes
-        if step in (0, self._saved_step) or (state.bad and not self.stop):
+        if step in (0, self._saved_step):
             return
         broken = not all(bool(own(p).isfinite().all()) for p in self.model.parameters())
         if self.world.most([broken])[0]:
             return
+        self._next_save = time.monotonic() + 60 * self.recipe.run.checkpoint_minutes
         self._saved_step = step
         state.seconds, state.losses = time.monotonic() - self.started, list(self.spikes.losses)
         settings = to_toml(with_origins(self.recipe, lambda name: "as it began"))
@@ -288,19 +298,20 @@ class Session:
         content = (self.model, self.corpus.tokenizer, asdict(state), self.optimizer)
         if self.sharded:
             path = self.folder / "checkpoints" / f"step-{step:06d}"
-            write_together(path, *content, self.world, texts)
+            yield from self._try_to_write(lambda: write_together(path, *content, self.world, texts))
         elif keeper := self.keeper:
             yield from self._try_to_write(lambda: keeper.save(snapshot(*content, texts), step))
         if self.sharded and self.keeper:
-            self.keeper.prune()
+            self.keeper.prune(step)
 
-    def _try_to_write(self, write: Callable[[], None], *, final: bool = False) -> Iterator[Event]:
+    def _try_to_write(self, write: Callable[[], object], *, final: bool = False) -> Iterator[Event]:
         """A disk that is full for a while does not end a run; at its end it is an error."""
         try:
             write()
         except InputError as error:
             if final:
                 raise
+            self._saved_step = -1
             yield from self._note("disk", f"{error} Training goes on, and the next checkpoint is tried as usual.")
 
     def _left_out(self, step: Step) -> Iterator[Event]:
@@ -314,14 +325,14 @@ class Session:
     def _go_back(self, step: Step) -> Iterator[Event]:
         """To the last whole checkpoint, and on from there with the batches that come next now."""
         before = self.state
-        if before.returns == RETURNS or self._saved_step < 1:
-            self._give_up(unending(step, before))
         if self.keeper:
-            self.keeper.finish()
+            yield from self._try_to_write(self.keeper.finish)
         self.world.most([0.0])  # What the first process wrote is there for all.
-        self._take_up(whole(self.folder, "last", lambda problem: None))
-        self.state.dropped = before.dropped + step.number - self.state.step
-        self.state.returns = before.returns + 1
+        folder = last_good(self.folder)
+        if before.returns == RETURNS or folder is None:
+            self._give_up(unending(step, before))
+        self._take_up(folder)
+        self.state.goes_back_from(before, step.number)
         yield from self._note("", returned(step, before, self.state))
 
     def _give_up(self, what: str) -> NoReturn:
@@ -351,18 +362,19 @@ class Session:
         self.metrics.add(step=step, seconds=seconds, tokens=step * self.batches.tokens_per_step, **values)
 
     def _end(self) -> Iterator[Event]:
-        if self.stop == "terminated":
-            yield from self._save()
-        else:
+        self._agree_to_stop()
+        yield from self._save()
+        if self.ended != "terminated":
             yield from self._evaluate(1.0, final=True)
         if self.keeper:
             self.keeper.finish()
+        self.metrics.flush()
         yield Event("finished", self.state.step, 1.0, self.state.train_loss or float("nan"), summary=self._summarise())
 
     def _summarise(self) -> dict[str, Any]:
         state, seconds = self.state, time.monotonic() - self.started
         counts = {"parameters": self.model.parameters_count, "tokens": state.step * self.batches.tokens_per_step}
-        known = summary(self.folder, self.corpus, state, self.evaluation, seconds, counts, self.stop)
+        known = summary(self.folder, self.corpus, state, self.evaluation, seconds, counts, self.ended)
         known["compile_seconds"] = round(self.compile_seconds, 2)
         known["peak_bytes"] = peak_bytes(self.hardware.device)
         if self.world.leads:
@@ -370,13 +382,3 @@ class Session:
             source = SOURCES.get(self.recipe.data.data)
             write_report(self.folder, source.published if source else ())
         return known
-
-
-@contextmanager
-def closing_quietly(metrics: Metrics) -> Iterator[None]:
-    """Close the file at the end. Each line was written when it was added; one that a full disk refused said so then."""
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            metrics.close()

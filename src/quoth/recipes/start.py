@@ -13,7 +13,7 @@ from quoth.recipes.dial import complete
 from quoth.recipes.memory import check_memory
 from quoth.recipes.recipe import Recipe, Settings, make, origins, parse_recipe, settings, to_toml
 from quoth.recipes.session import Session
-from quoth.system.device import Hardware, choose, cores
+from quoth.system.device import Hardware, choose, cores, gpus
 from quoth.system.errors import InputError
 from quoth.system.files import write_atomic
 from quoth.system.world import World
@@ -53,8 +53,8 @@ def start(
     check_memory(recipe, hardware, world)
     folder = new_run(out, preset, data.name)
     write_atomic(folder / "config.toml", to_toml(origins(recipe, known)))
-    world.remember(str(folder))
     world.tell(json.dumps({"folder": str(folder), "recipe": to_toml(origins(recipe, known)), **asdict(hardware)}))
+    world.remember(str(folder))  # All have asked by now whether there was anything to remember.
     return Session(recipe, data, hardware, folder, started, world)
 
 
@@ -89,6 +89,10 @@ def hardware_for(known: Settings, world: World | None = None) -> Hardware:
     if world.size > 1:
         get["threads"] = get.get("threads") or max(1, cores() // world.locals)
     hardware = choose(**get, compile=compiled)
+    if hardware.device == "cuda" and world.locals > gpus():
+        raise InputError(
+            f"{world.locals} processes were started here, but there are {gpus()} GPUs; start one for each."
+        )
     minutes = known["minutes"].value if "minutes" in known else 0.0
     if compiled is None and hardware.compile and 0 < minutes < WORTH_COMPILING:
         why = f"it would take longer than it saves in {minutes:g} min"

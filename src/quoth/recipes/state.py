@@ -27,7 +27,8 @@ class RunState:
         first_loss: the validation loss before training.
         worse: evaluations in a row without a new best.
         bad: steps in a row that were left out.
-        returns: how often the run went back to a checkpoint, since it last got past where it had been.
+        returns: how often the run went back to a checkpoint, since it last got past `furthest`.
+        furthest: the step that it went back from.
         losses: what spikes are judged by.
         notes: which remarks were made.
     """
@@ -44,6 +45,7 @@ class RunState:
     worse: int = 0
     bad: int = 0
     returns: int = 0
+    furthest: int = 0
     losses: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -59,9 +61,23 @@ class RunState:
         return is_best
 
     def learned(self, loss: float) -> None:
-        """Take in a training loss: a running mean of some fifty steps, of fewer at first."""
+        """Take in the loss of a step that moved weights: a running mean of some fifty, of fewer at first."""
+        self.bad = 0
+        if self.step > self.furthest:
+            self.returns = 0
         before = self.train_loss
         self.train_loss = loss if before is None else before + (loss - before) * max(0.02, 1 / self.step)
+
+    def goes_back_from(self, before: RunState, step: int) -> None:
+        """Be the state of a run that was at `step`, and goes on from here with the batches that come after that.
+
+        What was found out by evaluating until here stays known; a checkpoint is written before its evaluation.
+        """
+        self.dropped = before.dropped + step - self.step
+        self.returns, self.furthest, self.bad = before.returns + 1, max(before.furthest, step), 0
+        self.notes, self.first_loss = before.notes, before.first_loss
+        if before.best_step <= self.step:
+            self.best, self.best_step = before.best, before.best_step
 
 
 def read_state(values: dict[str, Any]) -> RunState:

@@ -103,6 +103,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def gpus() -> int:
+    """How many CUDA devices there are."""
+    return torch.cuda.device_count()
+
+
+def be_deterministic() -> None:
+    """Have a GPU compute the same bits each time, where that is slower too; a CPU does anyway."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+
+
 def _rate_with_threads(threads: int) -> float:
     torch.set_num_threads(threads)
     return matmul_flops("cpu", torch.float32, 512, seconds=0.06)

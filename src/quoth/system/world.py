@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -58,15 +58,29 @@ class World:
         dist.all_reduce(greatest, dist.ReduceOp.MAX)
         return greatest.tolist()
 
+    def first(self, work: Callable[[], None]) -> None:
+        """Let the first process do something, for which all wait.
+
+        Raises:
+            InputError: it could not, on all.
+        """
+        problem = ""
+        if self.leads:
+            try:
+                work()
+            except InputError as error:
+                problem = str(error)
+        if problem := self.tell(problem):
+            raise InputError(problem)
+
     def tell(self, text: str) -> str:
         """What the first process says, on all of them."""
         if self.size == 1:
             return text
         length = int(self.most([len(text.encode()) if self.leads else 0])[0])
-        said = torch.zeros(length, dtype=torch.uint8)
-        if self.leads:
-            said = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
-        dist.broadcast(said, 0)
+        said = torch.tensor(list(text.encode()) if self.leads else [0] * length, dtype=torch.uint8)
+        if length:
+            dist.broadcast(said, 0)
         return bytes(said.tolist()).decode()
 
     def remember(self, text: str) -> None:
@@ -79,6 +93,10 @@ class World:
         return self.store.get("remembered").decode() if self.store and self.store.check(["remembered"]) else None
 
 
+class Gone(InputError):  # noqa: N818
+    """Another process has died: not a matter of what was given, so it is worth another try."""
+
+
 @contextmanager
 def joined() -> Iterator[World]:
     """The world that torchrun's environment describes, for as long as the block lasts; alone without one.
@@ -88,8 +106,8 @@ def joined() -> Iterator[World]:
     Raises:
         InputError: the others do not come, or the environment is not whole.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    size, launched = int(os.environ.get("WORLD_SIZE", "1")), "TORCHELASTIC_RESTART_COUNT" in os.environ
+    if size == 1 and not launched:
         yield World()
         return
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
@@ -98,14 +116,15 @@ def joined() -> Iterator[World]:
             f"WORLD_SIZE is {size}, but {', '.join(missing)} is not set; start by torchrun or quoth launch."
         )
     rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and local < torch.cuda.device_count():
         torch.cuda.set_device(local)
     try:
         shared = _store(rank, size)
         if shared.check(["refused"]):
             raise SystemExit(2)  # A launcher starts processes again that will be refused again; once it was said.
-        # Each restart has keys of its own: what a process that died left behind would make the next wait for it.
-        attempt = c10d.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", shared)
+        # Each start has keys of its own: what a process that died left behind would make the next wait for it. All
+        # processes are started together, so each has been started as often as the others.
+        attempt = c10d.PrefixStore(f"attempt-{shared.add(f'starts-{rank}', 1)}", shared)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
             store=attempt,
@@ -121,13 +140,18 @@ def joined() -> Iterator[World]:
         ) from error
     try:
         yield World(rank, size, local, int(os.environ.get("LOCAL_WORLD_SIZE", size)), shared)
+    except Gone:
+        raise
     except InputError:
         shared.set("refused", "")
         raise
     except RuntimeError as error:
         if not any(word in str(error) for word in GONE):
             raise
-        raise InputError("Another process of this training is gone, so this one ends; checkpoints are kept.") from error
+        said = str(error).splitlines()[0][:200]
+        raise Gone(
+            f"Another process is gone or out of reach, so this one ends; checkpoints are kept ({said})."
+        ) from error
     finally:
         dist.destroy_process_group()
 

@@ -85,7 +85,10 @@ def write(folder: Path, content: Snapshot) -> None:
     """
     with new_folder(folder, content.bytes) as aside:
         for name, tensors in content.tensors.items():
-            save_file(tensors, aside / name)
+            try:
+                save_file(tensors, aside / name)
+            except SafetensorError as error:  # What the system said is in its text.
+                raise InputError(f"{folder} cannot be written: {error}; what was written before is kept.") from error
         for name, text in content.texts.items():
             (aside / name).write_text(text, encoding="utf-8")
         seal(aside)
@@ -109,20 +112,23 @@ def write_together(
     from quoth.train.shards import write_shards
 
     aside = folder.with_name(f".{folder.name}.shards")
-    if world.leads:
+
+    def begin() -> None:
         with writing(folder):
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
-    world.most([0])
-    write_shards(aside, {**distinct(model), **optimizer_tensors(optimizer)})
-    if world.leads:
+
+    def end() -> None:
         with writing(folder):
             for name, text in _texts(model, tokenizer, state, texts).items():
                 (aside / name).write_text(text, encoding="utf-8")
             seal(aside)
             rename_folder(aside, folder)
         verify(folder)
-    world.most([0])
+
+    world.first(begin)
+    write_shards(aside, {**distinct(model), **optimizer_tensors(optimizer)})
+    world.first(end)
 
 
 def save(

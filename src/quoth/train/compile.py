@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from quoth.model.gpt import GPT
+from quoth.train.parallel import is_sharding
 
 # Compiling a whole model takes seconds a layer and gains some 15% of a step over compiling its blocks.
 WHOLE_LAYERS = 8
@@ -27,7 +28,8 @@ def compiled(model: GPT, options: dict[str, Any] = TRUSTING) -> nn.Module:
     """
     if next(model.parameters()).device.type != "cpu":
         options = {}
-    if len(model.blocks) <= WHOLE_LAYERS:
+    # A sharded one cannot be copied; it is cut at each block anyway, to gather the next.
+    if len(model.blocks) <= WHOLE_LAYERS or is_sharding(model):
         return cast(nn.Module, torch.compile(model, dynamic=False, options=options))
     view = copy.copy(model)
     view._modules = dict(model._modules)

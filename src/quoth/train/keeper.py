@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
@@ -12,7 +13,7 @@ import torch
 from quoth.system.errors import InputError
 from quoth.system.files import as_json, read_json, write_atomic
 from quoth.train.checkpoint import Checkpoint, Snapshot, load, write
-from quoth.train.manifest import verify
+from quoth.train.manifest import problems, verify
 
 KEPT = "kept.json"
 
@@ -73,25 +74,35 @@ class Keeper:
     def drop(self, step: int) -> None:
         """Remove a checkpoint that has turned out to be no good."""
         self.finish()
-        shutil.rmtree(self.path(step), ignore_errors=True)
+        self._remove(self.path(step))
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of a step lies."""
         return self.folder / f"step-{step:06d}"
 
+    def _remove(self, folder: Path) -> None:
+        """At once: what is only half removed has no name any more."""
+        aside = folder.with_name(f".{folder.name}.old")
+        with suppress(OSError):
+            folder.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+
     def _write(self, content: Snapshot, folder: Path) -> None:
         try:
             write(folder, content)
-            self.prune()
+            self.prune(_step(folder))
         except Exception as error:  # Raised where the training is.
             self._failed = error
 
-    def prune(self) -> None:
-        """Remove what is neither among the last, nor the best, nor to be kept."""
-        newest = sorted(self.folder.glob("step-*"), key=_step)
-        for old in newest[: -self.last]:
+    def prune(self, step: int) -> None:
+        """Remove what is neither among the last up to a step, nor the best, nor to be kept.
+
+        What is later than that was found broken, or the run would have gone on from there.
+        """
+        until = [folder for folder in reversed(checkpoints(self.folder.parent)) if _step(folder) <= step]
+        for old in until[: -self.last]:
             if old.name != self.best and not (self.every and _step(old) % self.every == 0):
-                shutil.rmtree(old, ignore_errors=True)
+                self._remove(old)
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -134,6 +145,14 @@ def whole(run: Path, which: str, say: Callable[[str], None]) -> Path:
             say(f"{problem} In its place {folder.name} is taken.")
         return folder
     raise InputError(f"No checkpoint of {run} is whole. {broken[0]}")
+
+
+def last_good(run: Path) -> Path | None:
+    """The newest checkpoint that is whole, and was not saved while steps were left out."""
+    for folder in checkpoints(run):
+        if not any(problems(folder)) and not read_json(folder / "state.json").get("bad"):
+            return folder
+    return None
 
 
 def _candidates(run: Path, which: str) -> Iterator[Path]:

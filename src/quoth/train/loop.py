@@ -56,7 +56,8 @@ def train_step(
     total = world.sum(sum(b.count for b in micro)).item()
     loss = torch.zeros((), device=micro[0].x_BT.device)
     for number, batch in enumerate(micro, 1):
-        synchronize(model, number == len(micro))
+        if world.size > 1:
+            synchronize(model, number == len(micro))
         if batch.seed is not None:
             torch.manual_seed(batch.seed)  # Dropout, too, is a function of the step.
         part = objective(model, batch) / total  # Objectives return sums, so masks and ranks stay exact.
@@ -110,7 +111,7 @@ def fit(
         model.train()
         limit = spikes.limit if spikes else inf
         loss, norm, moved = train_step(model, optimizer, micro, objective, world, clip, limit)
-        if spikes:
+        if spikes and moved:
             spikes.see(loss)
         number += 1
         yield Step(number, progress, loss, norm, multiplier, sum(b.count for b in micro) * world.size, moved)

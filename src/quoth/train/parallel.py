@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from quoth.model.gpt import GPT
 from quoth.system.world import World
 
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
+    from torch.distributed.tensor import DTensor
+
 # Gradients are summed and not averaged over ranks, since a loss is already divided by the count of all ranks' targets.
+
+
+def is_sharded(tensor: Tensor) -> TypeGuard[DTensor]:
+    """Whether ranks have parts of it. Known by what it can do, since the class takes a third of a second to import."""
+    return hasattr(tensor, "full_tensor")
+
+
+def is_sharding(module: nn.Module) -> TypeGuard[FSDPModule]:
+    """Whether a module gathers its weights when it is at work."""
+    return hasattr(module, "set_requires_gradient_sync")
 
 
 def replicated(model: nn.Module, world: World) -> nn.Module:
@@ -24,8 +34,10 @@ def replicated(model: nn.Module, world: World) -> nn.Module:
 
     A sharded one does so already.
     """
-    if world.size == 1 or any(isinstance(module, FSDPModule) for module in model.modules()):
+    if world.size == 1 or any(map(is_sharding, model.modules())):
         return model
+    from torch.nn.parallel import DistributedDataParallel
+
     with warnings.catch_warnings():
         # The argument has another name in later versions of torch, which the earliest one here does not know.
         warnings.simplefilter("ignore", FutureWarning)
@@ -39,6 +51,9 @@ def shard(model: GPT, world: World, device: str, dtype: torch.dtype = torch.floa
 
     On a GPU blocks are gathered and compute in `dtype`; gradients are summed in float32 and the shards stay so.
     """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
     mesh = init_device_mesh(device, (world.size,))
     lower = device == "cuda" and dtype != torch.float32
     policy = MixedPrecisionPolicy(dtype, torch.float32) if lower else MixedPrecisionPolicy()
@@ -50,27 +65,29 @@ def shard(model: GPT, world: World, device: str, dtype: torch.dtype = torch.floa
 
 def synchronize(model: nn.Module, on: bool) -> None:
     """Whether the next backward pass sums gradients: only a step's last one needs to."""
-    if isinstance(model, DistributedDataParallel):
-        model.require_backward_grad_sync = on
+    if hasattr(model, "require_backward_grad_sync"):
+        model.require_backward_grad_sync = on  # type: ignore[assignment]
     for module in model.modules():
-        if isinstance(module, FSDPModule):
+        if is_sharding(module):
             module.set_requires_gradient_sync(on, recurse=False)
 
 
 def whole(tensor: Tensor) -> Tensor:
     """A sharded tensor, all of it, on every rank; any other as it is."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
 def own(tensor: Tensor) -> Tensor:
     """This rank's part of a sharded tensor, sharing its memory; any other as it is."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if is_sharded(tensor) else tensor
 
 
 def gathered(part: Tensor, like: Tensor) -> Tensor:
     """The whole of which every rank has the part that it has of `like`."""
-    if not isinstance(like, DTensor):
+    if not is_sharded(like):
         return part
+    from torch.distributed.tensor import DTensor
+
     return DTensor.from_local(
         part, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
     ).full_tensor()
@@ -78,8 +95,10 @@ def gathered(part: Tensor, like: Tensor) -> Tensor:
 
 def spread(tensor: Tensor, like: Tensor) -> Tensor:
     """A tensor that every rank has, sharded as `like` is."""
-    if not isinstance(like, DTensor):
+    if not is_sharded(like):
         return tensor
+    from torch.distributed.tensor import distribute_tensor
+
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
 
 

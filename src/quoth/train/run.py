@@ -6,8 +6,9 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from quoth.system.errors import InputError, suggestion
 from quoth.system.files import read_json, write_atomic, writing
@@ -65,28 +66,32 @@ class Metrics:
 
     def __init__(self, run: Path, *, silent: bool = False) -> None:
         self.path, self.silent = run / "metrics.jsonl", silent
-        self._file: IO[str] | None = None
+        self._waiting: list[str] = []
 
     def cut(self, step: int) -> None:
-        """Forget what was said of later steps, which a run that goes on takes again."""
+        """Forget what was said of later steps, and of the evaluation here, which a run that goes on makes again."""
         if self.path.exists() and not self.silent:
-            kept = [line for line in read_metrics(self.path.parent) if line["step"] <= step]
+            lines = read_metrics(self.path.parent)
+            kept = [m for m in lines if m["step"] < step or (m["step"] == step and "validation_loss" not in m)]
             write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def add(self, **values: Any) -> None:
-        """Append a line."""
-        if self.silent:
-            return
-        with writing(self.path):
-            if self._file is None:
-                self._file = self.path.open("a", encoding="utf-8")
-            self._file.write(json.dumps(values) + "\n")
-            self._file.flush()
+        """Append a line. One that a full disk refuses is written with a later one."""
+        if not self.silent:
+            self._waiting.append(json.dumps(values) + "\n")
+            with suppress(InputError):
+                self.flush()
 
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+    def flush(self) -> None:
+        """Write what is still to be written.
+
+        Raises:
+            InputError: the disk is full, or the file may not be written.
+        """
+        while self._waiting:
+            with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+                file.write(self._waiting[0])
+            self._waiting.pop(0)
 
 
 def read_metrics(run: Path) -> Iterator[dict[str, Any]]:

@@ -11,10 +11,10 @@ LEAST_SPREAD = 0.02
 
 
 class Spikes:
-    """The last finite losses. Above their mean by `sigmas` standard deviations a loss is a spike.
+    """The last losses that were learned from. Above their mean by `sigmas` standard deviations a loss is a spike.
 
-    A spike is in the window as soon as it has been seen, so that losses which stay high are accepted after a while. The
-    window and the six deviations are those of SkipStepOptimizer in OLMo-core. 0 sigmas: no limit.
+    The window and the six deviations are those of SkipStepOptimizer in OLMo-core; there a spike is in the window too,
+    while here losses that stay high send the run back. 0 sigmas: no limit.
 
     >>> spikes = Spikes([1.0, 1.1] * 64)
     >>> spikes.limit < 3
