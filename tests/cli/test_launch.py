@@ -127,27 +127,6 @@ def test_shards_train_to_what_one_process_does_and_one_goes_on_with_them(
 
 
 @pytest.mark.slow
-def test_a_killed_process_is_replaced_and_the_run_ends_in_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_text(tmp_path / "text.txt")
-    train = ["train", "text.txt", *RUN, "--steps", "600", "--evaluate-every", "300", "--checkpoint-every", "40"]
-    unbroken = start_process("launch", "--processes", "2", *train, "--out", "unbroken")
-    _, err = unbroken.communicate(timeout=240)
-    assert unbroken.returncode == 0, err
-    launched = start_process("launch", "--processes", "2", *train, "--out", "killed")
-    deadline = time.monotonic() + 60
-    while not (found := checkpoints(tmp_path / "killed")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert found
-    os.kill(worker(launched.pid), signal.SIGKILL)
-    _, err = launched.communicate(timeout=240)
-    assert launched.returncode == 0, err
-    assert digests(tmp_path / "killed") == digests(tmp_path / "unbroken")
-
-
-@pytest.mark.slow
 def test_a_terminated_launch_saves_its_last_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_text(tmp_path / "text.txt")

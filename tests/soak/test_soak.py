@@ -71,3 +71,12 @@ def test_every_flipped_bit_and_every_cut_is_found_and_the_one_before_is_taken(tm
         assert len(said) == 1
         path.write_bytes(data)
     assert whole(tmp_path, "last", said.append).name == "step-000002"
+
+
+@pytest.mark.slow
+def test_processes_that_are_killed_are_replaced_and_soon_train_again() -> None:
+    times = 20 if LONG else 1
+    said = run("elastic.py", times, 3)
+    assert said["kills"] == times
+    assert said["equal"]
+    assert said["seconds"] < (15 if LONG else 60)  # Other tests run beside the short one.

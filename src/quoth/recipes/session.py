@@ -84,8 +84,8 @@ class Session:
             be_deterministic()
         torch.manual_seed(run.seed)
         self.model = GPT(recipe.model)
-        # One process alone holds what several had shards of.
-        self.sharded = run.shard and self.world.size > 1
+        # One process that was not launched holds what several had shards of.
+        self.sharded = run.shard and self.world.launched
         if self.sharded:
             shard(self.model, self.world, hardware.device, DTYPES[hardware.dtype])  # A block at a time onto the device.
         self.model.to(hardware.device)

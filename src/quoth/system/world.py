@@ -43,6 +43,11 @@ class World:
         """Whether this is the process that writes files and speaks."""
         return self.rank == 0
 
+    @property
+    def launched(self) -> bool:
+        """Whether a launcher started it, be it the only one."""
+        return self.store is not None
+
     def sum(self, value: Tensor | float) -> Tensor:
         """The value summed over all processes, in at least its own precision; the same tensor on each."""
         total = value.clone() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
