@@ -89,6 +89,6 @@ def test_without_mask_and_positions_attention_is_of_a_set(fused, name):
 
 
 def test_the_fused_kernel_is_for_long_windows_and_for_reading():
-    short, long = torch.empty(1, 512, 1), torch.empty(1, 513, 1)
+    short, long = torch.empty(1, 511, 1), torch.empty(1, 512, 1)
     assert [prefer_fused(short, True), prefer_fused(short, False), prefer_fused(long, True)] == [False, True, True]
     assert prefer_fused(torch.empty(1, 8, 1, device="meta"), True)

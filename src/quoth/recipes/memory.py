@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from quoth.model.attention import LONG_WINDOW
 from quoth.plan.memory import largest_batch, memory
 from quoth.recipes.recipe import Recipe
 from quoth.system.device import Hardware
@@ -32,7 +33,7 @@ def check_memory(recipe: Recipe, hardware: Hardware, world: World | None = None)
     batch, _ = shares(run.batch, run.accumulate, world.size)
     how: dict[str, Any] = {
         "dtype_bytes": 2 if hardware.dtype == "bfloat16" else 4,
-        "written_out": hardware.device == "cpu" and c.context <= 512,
+        "written_out": hardware.device == "cpu" and c.context < LONG_WINDOW,
         "optimizer": recipe.optimizer.optimizer,
         "compiled": hardware.compile,
         "recompute": run.recompute,

@@ -6,6 +6,7 @@ header, so that there is no pickled index beside it.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -34,8 +35,10 @@ def write_shards(folder: Path, tensors: dict[str, Tensor]) -> None:
 
 def read_shards(folder: Path, into: dict[str, Tensor]) -> None:
     """Fill tensors by name, whole or sharded; each rank reads its part."""
-    alone = not dist.is_initialized()
-    load(into, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=alone)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # That one process alone reads them is meant.
+        alone = not dist.is_initialized()
+        load(into, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=alone)
 
 
 def sizes_in(folder: Path) -> dict[str, torch.Size]:
