@@ -14,7 +14,7 @@ import torch
 
 from quoth.model.config import GPTConfig
 from quoth.model.gpt import GPT
-from quoth.train.checkpoint import is_sharded, load_optimizer, load_weights, optimizer_tensors
+from quoth.train.checkpoint import in_shards, load_optimizer, load_weights, optimizer_tensors
 from quoth.train.optimizers import OptimizerConfig, make_optimizer
 
 WORKER = Path(__file__).with_name("parallel_worker.py")
@@ -110,7 +110,7 @@ def test_what_some_have_saved_any_others_go_on_with(place: Path, together: dict[
 def test_shards_are_the_bits_of_the_whole(name: str, optimizer: str, place: Path, together: dict[str, Results]) -> None:
     """What each rank wrote its part of, read by one process, against what one process wrote of all parts."""
     whole, shards = place / name / optimizer, place / name / f"{optimizer}-shards"
-    assert is_sharded(shards)
+    assert in_shards(shards)
     models = [GPT(GPTConfig(**json.loads((f / "config.json").read_text()))).double() for f in (whole, shards)]
     kept = []
     for folder, model in zip((whole, shards), models, strict=True):

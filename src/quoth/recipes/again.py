@@ -46,7 +46,7 @@ def go_on(resume: str, flags: dict[str, Any], others: list[str], started: float,
     if saved and (began := saved / "run.toml").exists():
         _check_unchanged(recipe, parse_recipe(began.read_text(encoding="utf-8"), began), folder)
     recipe = _extended(recipe, flags)
-    hardware = _as_before(recipe, folder, world)
+    hardware = _as_before(recipe, saved or folder, world)
     text = open_again(folder, recipe)
     if saved and (saved / "tokenizer.json").exists() and read_tokenizer(saved).dump() != text.tokenizer.dump():
         raise InputError(
@@ -105,9 +105,9 @@ def _extended(recipe: Recipe, flags: dict[str, Any]) -> Recipe:
     return replace(recipe, run=replace(recipe.run, **displaced, **flags))
 
 
-def _as_before(recipe: Recipe, folder: Path, world: World) -> Hardware:
+def _as_before(recipe: Recipe, place: Path, world: World) -> Hardware:
     """The machine used as it was, so that nothing that was tried out then is decided otherwise now."""
-    run, path = recipe.run, folder / "environment.json"
+    run, path = recipe.run, place / "environment.json"
     chosen = read_json(path) if path.exists() else {}
     if chosen.get("world", 1) != world.size:
         chosen["threads"] = max(1, cores() // world.locals) if world.size > 1 else 0

@@ -147,8 +147,8 @@ class Session:
 
     def _ready(self, objective: Objective) -> Generator[Event, None, nn.Module]:
         begin = time.monotonic()
-        how = {"recompute": self.recipe.run.recompute}
-        view, why = ready(self.model, objective, self.batches, self.hardware, self.world, **how)
+        again = self.recipe.run.recompute
+        view, why = ready(self.model, objective, self.batches, self.hardware, self.world, recompute=again)
         if why:
             yield from self._note("compile", f"torch.compile failed, so training goes on without it: {why}")
         self.compile_seconds = time.monotonic() - begin

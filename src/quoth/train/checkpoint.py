@@ -149,6 +149,15 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
         InputError: it is missing, damaged, or from another kind of model.
     """
     verify(folder)
+    return read(folder, device)
+
+
+def read(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read a checkpoint that was found whole.
+
+    Raises:
+        InputError: it is from another kind of model.
+    """
     values = read_json(folder / "config.json")
     try:
         config = GPTConfig(**values)
@@ -167,7 +176,7 @@ def load_weights(folder: Path, model: GPT) -> None:
         InputError: the file is damaged, or of another shape.
     """
     wanted = distinct(model)
-    if is_sharded(folder):
+    if in_shards(folder):
         from quoth.train.shards import read_shards
 
         read_shards(folder, wanted)
@@ -191,7 +200,7 @@ def load_optimizer(folder: Path, optimizer: Together) -> None:
         InputError: the checkpoint holds no optimizer.
     """
     path = folder / "optimizer.safetensors"
-    if not path.exists() and not is_sharded(folder):
+    if not path.exists() and not in_shards(folder):
         raise InputError(f"{folder} holds no optimizer, so a run cannot go on from it.")
     params: list[list[Tensor]] = [[p for g in part.param_groups for p in g["params"]] for part in optimizer.parts]
 
@@ -199,7 +208,7 @@ def load_optimizer(folder: Path, optimizer: Together) -> None:
         part, index, _ = key.split(".")
         return params[int(part)][int(index)]
 
-    if is_sharded(folder):
+    if in_shards(folder):
         from quoth.train.shards import read_shards, sizes_in
 
         sizes = {key: size for key, size in sizes_in(folder).items() if key[0].isdecimal()}
@@ -219,7 +228,7 @@ def load_optimizer(folder: Path, optimizer: Together) -> None:
     optimizer.load_state_dict(states)
 
 
-def is_sharded(folder: Path) -> bool:
+def in_shards(folder: Path) -> bool:
     """Whether several ranks wrote it, each its part."""
     return any(folder.glob("shard-*.safetensors"))
 

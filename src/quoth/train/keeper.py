@@ -12,7 +12,7 @@ import torch
 
 from quoth.system.errors import InputError
 from quoth.system.files import as_json, read_json, write_atomic
-from quoth.train.checkpoint import Checkpoint, Snapshot, load, write
+from quoth.train.checkpoint import Checkpoint, Snapshot, read, write
 from quoth.train.manifest import problems, verify
 
 KEPT = "kept.json"
@@ -125,7 +125,7 @@ def load_kept(run: Path, which: str, device: torch.device | str, say: Callable[[
     Raises:
         InputError: the run has none that is whole.
     """
-    return load(whole(run, which, say), device)
+    return read(whole(run, which, say), device)
 
 
 def whole(run: Path, which: str, say: Callable[[str], None]) -> Path:
