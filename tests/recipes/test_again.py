@@ -69,6 +69,17 @@ def test_it_goes_on_to_the_same_bits(place: Path, optimizer: str, dtype: str) ->
     assert steps == [10, 20]
 
 
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_with_deterministic_algorithms_and_blocks_computed_again_the_bits_are_the_same(place: Path, dtype: str) -> None:
+    changes = dict(steps=8, dtype=dtype, dropout=0.2, layers=2, checkpoint_every=3)
+    list(begin("plain", **changes).events())
+    killed(begin(**changes, deterministic=True, recompute=True), 5)
+    list(resume().events())
+    assert torch.are_deterministic_algorithms_enabled()
+    assert digests(place / "run") == digests(place / "plain")
+
+
 def test_each_step_draws_its_own_dropout(place: Path) -> None:
     changes = dict(steps=6, dropout=0.3)
     list(begin("one", **changes).events())

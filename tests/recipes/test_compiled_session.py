@@ -17,12 +17,12 @@ from quoth.train.compile import FAST, TRUSTING
 HARDWARE = Hardware("cpu", "float32", 1, True, 1e12, {})
 
 
-def small_session(folder: Path, hardware: Hardware) -> Session:
+def small_session(folder: Path, hardware: Hardware, **changes: object) -> Session:
     text = folder / "book.txt"
     text.write_text("to be or not to be that is the question\n" * 60)
     data = corpus(str(text), cache=folder / "cache")
     shape = {"layers": 2, "width": 32, "heads": 2, "context": 16, "batch": 4, "steps": 5, "sample_tokens": 0}
-    recipe = make(settings("laptop", flags=shape), data.tokenizer.vocabulary)
+    recipe = make(settings("laptop", flags=shape | changes), data.tokenizer.vocabulary)
     run = folder / f"run-{hardware.compile}"
     (run / "samples").mkdir(parents=True)
     return Session(recipe, data, hardware, run, time.monotonic())
@@ -30,14 +30,16 @@ def small_session(folder: Path, hardware: Hardware) -> Session:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize("whole", [0, 8])
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize(("whole", "careful"), [(0, False), (8, False), (0, True), (8, True)])
 def test_a_session_trains_compiled_and_learns_what_it_learns_without(
-    whole: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: int, careful: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("quoth.train.compile.WHOLE_LAYERS", whole)
     losses = []
     for compiled in (True, False):
-        session = small_session(tmp_path, replace(HARDWARE, compile=compiled))
+        how = {"recompute": careful and compiled, "deterministic": careful and compiled}
+        session = small_session(tmp_path, replace(HARDWARE, compile=compiled), **how)
         events = list(session.events())
         assert not [event.text for event in events if event.kind == "note"]
         losses.append(session.evaluation.loss)

@@ -43,8 +43,8 @@ def check_memory(recipe: Recipe, hardware: Hardware, world: World | None = None)
     if need <= available:
         return
     if fits := largest_batch(c, available, **how):
-        times = -(-run.batch * run.accumulate // (fits * world.size))
-        advice = f"--batch {fits} would fit (and --accumulate {times * world.size} with it makes as large a step)"
+        times = -(-run.batch * run.accumulate // (fits * world.size)) * world.size
+        advice = f"--batch {fits} would fit (with --accumulate {times}, which makes a step of {fits * times} windows)"
     else:
         advice = "not even a batch of 1 fits, so take less --width, fewer --layers or a shorter --context"
     raise InputError(

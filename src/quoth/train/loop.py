@@ -23,7 +23,8 @@ from quoth.train.spikes import Spikes
 class Step:
     """What one step did: its mean loss in nats per token before the update, and the gradient's global norm.
 
-    `moved` is false where loss or gradient were not finite, or the loss a spike; the weights then stayed as they were.
+    `tokens` is how many of all processes counted towards the loss. `moved` is false where loss or gradient were not
+    finite, or the loss a spike; the weights then stayed as they were.
     """
 
     number: int
@@ -34,10 +35,6 @@ class Step:
     tokens: float
     moved: bool = True
 
-    @property
-    def finite(self) -> bool:
-        return abs(self.gradient_norm) + abs(self.loss) < inf
-
 
 def train_step(
     model: nn.Module,
@@ -47,11 +44,11 @@ def train_step(
     world: World,
     clip: float = 0.0,
     limit: float = inf,
-) -> tuple[float, float, bool]:
+) -> tuple[float, float, float, bool]:
     """Accumulate the gradient of the mean over every microbatch of every rank, and move by it.
 
-    Returns the loss, the gradient's norm, and whether the weights moved: they do not where either is not finite, or the
-    loss above `limit`. All ranks have the same loss and norm, so they agree.
+    Returns how many tokens counted, the loss, the gradient's norm, and whether the weights moved: they do not where
+    loss or norm is not finite, or the loss above `limit`. All ranks have the same loss and norm, so they agree.
     """
     total = world.sum(sum(b.count for b in micro)).item()
     loss = torch.zeros((), device=micro[0].x_BT.device)
@@ -71,7 +68,7 @@ def train_step(
             torch._foreach_mul_(gradients, clip / norm_value)
         optimizer.step()
     optimizer.zero_grad()
-    return loss_value, norm_value, moves
+    return total, loss_value, norm_value, moves
 
 
 def fit(
@@ -110,8 +107,8 @@ def fit(
         optimizer.scale(multiplier)
         model.train()
         limit = spikes.limit if spikes else inf
-        loss, norm, moved = train_step(model, optimizer, micro, objective, world, clip, limit)
+        tokens, loss, norm, moved = train_step(model, optimizer, micro, objective, world, clip, limit)
         if spikes and moved:
             spikes.see(loss)
         number += 1
-        yield Step(number, progress, loss, norm, multiplier, sum(b.count for b in micro) * world.size, moved)
+        yield Step(number, progress, loss, norm, multiplier, tokens, moved)
