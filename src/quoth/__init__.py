@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from quoth.generate.engine import Engine
+    from quoth.generate.request import Request
     from quoth.generate.sampling import Sampling
     from quoth.model.config import GPTConfig, family
     from quoth.model.gpt import GPT
@@ -29,6 +30,7 @@ _HOME = {
     "GPTConfig": "model.config",
     "InputError": "system.errors",
     "OptimizerConfig": "train.optimizers",
+    "Request": "generate.request",
     "Sampling": "generate.sampling",
     "corpus": "text.corpus",
     "evaluate": "train.evaluate",
@@ -47,6 +49,7 @@ __all__ = [
     "GPTConfig",
     "InputError",
     "OptimizerConfig",
+    "Request",
     "Sampling",
     "corpus",
     "evaluate",

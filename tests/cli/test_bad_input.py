@@ -84,7 +84,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "not a run": (["sample", "hollow"], ["hollow is not a run, or a broken one"]),
     "unknown characters": (["sample", "first", "--prompt", "the Zoë"], ["'Z' at position 4", "'ë' at position 6"]),
     "temperature": (["sample", "first", "--temperature", "-1"], ["temperature must be 0 or more, not -1.0"]),
-    "no tokens": (["sample", "first", "--tokens", "0"], ["tokens and count must be at least 1"]),
+    "no tokens": (["sample", "first", "--tokens", "0"], ["tokens must be at least 1, not 0"]),
     "nothing to judge by": (["eval", "first", "--data", "nothing.txt"], ["nothing.txt"]),
     "not UTF-8 to judge by": (["eval", "first", "--data", "latin.txt"], ["byte 5 is 0xe9", "--errors replace"]),
     "nothing in it to judge by": (["eval", "first", "--data", "empty.txt"], ["at least 2 tokens, but there are 0"]),

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from quoth.generate.sampling import Sampling, distribution, draw
+from quoth.generate.sampling import Sampling, Uniforms, adjusted, distribution, draw
 from quoth.system.errors import InputError
 
 
@@ -45,12 +45,61 @@ def test_the_likeliest_is_always_kept() -> None:
 
 def test_draws_follow_the_distribution() -> None:
     logit_BV = torch.tensor([[0.0, 1.0, 2.0, -1.0]]).expand(20_000, -1)
-    tokens = draw(logit_BV, Sampling(temperature=1), torch.Generator().manual_seed(0))
+    tokens = draw(logit_BV, Sampling(temperature=1), torch.rand(20_000, dtype=torch.float64))
     share = torch.bincount(tokens, minlength=4) / len(tokens)
     torch.testing.assert_close(share, logit_BV[0].softmax(0), atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize("bad", [{"temperature": -1}, {"top_k": -1}, {"top_p": 0}, {"top_p": 1.1}, {"min_p": 2}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"temperature": -1},
+        {"temperature": float("nan")},
+        {"top_k": -1},
+        {"top_p": 0},
+        {"top_p": 1.1},
+        {"min_p": 2},
+        {"repetition_penalty": 0},
+        {"presence_penalty": float("inf")},
+        {"frequency_penalty": float("nan")},
+        {"logit_bias": {1: float("nan")}},
+    ],
+)
 def test_bad_settings_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(bad))):
         Sampling(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("u", [0.0, 0.3, 1 - 2**-53])
+def test_what_cannot_be_is_not_drawn_at_either_end(u: float) -> None:
+    logit_BV = torch.tensor([[-torch.inf, 0.0, 1.0, -torch.inf]]).repeat(1, 1)
+    assert draw(logit_BV, Sampling(temperature=1), torch.tensor([u], dtype=torch.float64)).item() in (1, 2)
+    limited = Sampling(temperature=1, top_k=1)
+    assert draw(logit_BV, limited, torch.tensor([u], dtype=torch.float64)).item() == 2
+
+
+@pytest.mark.parametrize("temperature", [1e-40, 1e-300, 1e30])
+def test_no_temperature_is_too_extreme(temperature: float) -> None:
+    p_BV = distribution(torch.tensor([[300.0, -300.0, 299.0]]), Sampling(temperature=temperature, top_k=10**30))
+    assert p_BV.sum().item() == pytest.approx(1)
+    assert p_BV.tolist() == ([[1.0, 0.0, 0.0]] if temperature < 1 else [[pytest.approx(1 / 3)] * 3])
+
+
+def test_a_model_without_an_opinion_is_refused() -> None:
+    with pytest.raises(InputError, match="its weights are broken"):
+        draw(torch.full((1, 3), torch.nan), Sampling(), torch.tensor([0.5], dtype=torch.float64))
+
+
+def test_penalties_and_biases_are_their_definitions() -> None:
+    logit_V = torch.tensor([2.0, -2.0, 1.0, 0.5])
+    given = Sampling(repetition_penalty=2, presence_penalty=0.5, frequency_penalty=0.25, logit_bias={3: 9.0})
+    got = adjusted(logit_V, given, prompt=[0], answer=[1, 1, 2])
+    assert got.tolist() == [1.0, -4.0 - 0.5 - 0.5, 0.5 - 0.5 - 0.25, 9.5]
+    assert logit_V.tolist() == [2.0, -2.0, 1.0, 0.5]
+
+
+def test_numbers_are_those_of_seed_and_choice() -> None:
+    one, again, other = Uniforms(1), Uniforms(1), Uniforms(1, 1)
+    assert one[5] == again[5] != other[5]
+    assert [again[n] for n in range(6)] == [one[n] for n in range(6)]
+    assert all(0 <= one[n] < 1 for n in range(100))

@@ -24,7 +24,7 @@ from quoth.system.errors import InputError
         ({"norm": "batchnorm"}, "norm must be one of layernorm, rmsnorm, none, not 'batchnorm'."),
         ({"positions": "alibi"}, "positions must be one of learned, rope, none, not 'alibi'."),
         ({"mlp": "silu"}, "mlp must be one of relu, gelu, swiglu, not 'silu'."),
-        ({"init": "xavier"}, "init must be one of normal, zero, torch, not 'xavier'."),
+        ({"initialization": "xavier"}, "initialization must be one of normal, zero, torch, not 'xavier'."),
         ({"layer": 3}, "A model has no setting 'layer' (did you mean 'layers'?)."),
     ],
 )

@@ -60,7 +60,7 @@ def test_mlps_are_their_formulas(bias):
 
 def angles(start, end, head_size=16, theta=10_000.0):
     c = family("modern", vocabulary=5, width=64, context=64, head_size=head_size, rope_theta=theta)
-    return RotaryPositions(c).angles(start, end)
+    return RotaryPositions(c).angles(slice(start, end))
 
 
 def test_rotation_keeps_lengths_and_starts_at_nothing():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from quoth.generate.cache import make_caches
+from quoth.generate.cache import Cache
 from quoth.model.attention import Attention, attend
 from quoth.model.config import family
 from quoth.model.seq2seq import Seq2Seq, encoder
@@ -43,7 +43,7 @@ def test_cross_attention_is_attend_with_another_source():
 
 @pytest.mark.parametrize("init", ["zero", "normal"])
 def test_all_that_writes_into_the_stream_begins_small(init):
-    model = Seq2Seq(config(init=init), source=6)
+    model = Seq2Seq(config(initialization=init), source=6)
     block = model.decoder.blocks[0]
     spread = {"zero": 0.0, "normal": 0.02 / 2**0.5 / 2**0.5}[init]
     for linear in (block.attention.out, block.cross.out, block.mlp.down):
@@ -82,6 +82,9 @@ def test_a_decoder_bound_to_its_source_writes_the_same_with_a_cache(split):
     token_BT = torch.randint(23, (2, 6 + 8))
     with torch.no_grad():
         bound, target = model.given(token_BT[:, :6]), token_BT[:, 6:]
-        caches = make_caches(2, bound.config, torch.float64, torch.device("cpu"))
-        parts = torch.cat((bound(target[:, :split], caches, 0), bound(target[:, split:], caches, split)), dim=1)
-        torch.testing.assert_close(parts, model(token_BT), rtol=1e-12, atol=1e-12)
+        cache, places, parts = Cache(2, bound.config, torch.float64, torch.device("cpu")), torch.arange(8), []
+        for part in (slice(0, split), slice(split, 8)):
+            place_BT = places[part].expand(2, -1)
+            cache.at(slice(0, 2), place_BT)
+            parts.append(bound(target[:, part], cache.layers, place_BT))
+        torch.testing.assert_close(torch.cat(parts, dim=1), model(token_BT), rtol=1e-12, atol=1e-12)

@@ -14,7 +14,7 @@ from quoth.train.compile import compiled
 def test_it_computes_the_same_with_the_same_parameters(whole: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quoth.train.compile.WHOLE_LAYERS", whole)
     torch.manual_seed(0)
-    model = GPT(family("modern", vocabulary=20, width=32, layers=2, heads=2, context=8, init="normal"))
+    model = GPT(family("modern", vocabulary=20, width=32, layers=2, heads=2, context=8, initialization="normal"))
     view = compiled(model)
     ids = torch.randint(20, (2, 8))
     model(ids).square().sum().backward()

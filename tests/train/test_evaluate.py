@@ -23,7 +23,7 @@ def make(context=8, vocabulary=256, dropout=0.5):
             width=16,
             heads=2,
             dropout=dropout,
-            init="torch",
+            initialization="torch",
         )
     )
     return model.double()

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import time
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from quoth.cli.arguments import parse
 from quoth.cli.output import console, print_json, warn
+from quoth.system.errors import InputError
+
+if TYPE_CHECKING:
+    from quoth.generate.engine import Engine
+    from quoth.generate.request import Generation, Request
+
+# So many texts are written side by side.
+SLOTS = 32
 
 
 @dataclass
@@ -26,9 +35,14 @@ class Arguments:
         top_k: only the k likeliest tokens; 0 for all.
         top_p: only the likeliest tokens that together reach this probability.
         min_p: only tokens at least this share as likely as the likeliest.
+        repetition_penalty: more than 1 makes tokens that were there less likely.
         seed: the same seed, the same text.
         stop: end before this text; may be given several times.
         checkpoint: best or last.
+        weights: float32, bfloat16 or int8; smaller ones are read faster and are less exact.
+        threads: 0 tries out how many are fastest.
+        lookup: guess so many tokens at once from what was written before; the text stays the same.
+        stats: tell tokens per second, beside the bound that reading the weights sets.
         json: one JSON object on stdout.
     """
 
@@ -40,48 +54,107 @@ class Arguments:
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    repetition_penalty: float = 1.0
     seed: int = 1337
     stop: Annotated[tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(metavar="TEXT")] = field(default_factory=list)
     checkpoint: Literal["best", "last"] = "best"
+    weights: Literal["float32", "bfloat16", "int8"] = "float32"
+    threads: int = 0
+    lookup: int = 0
+    stats: bool = False
     json: bool = False
 
 
 def main(arguments: list[str], started: float) -> None:
     a = parse(Arguments, arguments, "sample")
 
-    import torch
+    from quoth.recipes.speaking import speaking
 
-    from quoth.generate.engine import Engine
+    if a.count < 1 or a.threads < 0 or a.lookup < 0:
+        raise InputError("--count must be at least 1, and --threads and --lookup 0 or more.")
+    run = speaking(a.run, a.checkpoint, warn, slots=min(a.count, SLOTS), weights=a.weights, threads=a.threads)
+    asked = requests(a, run.engine)
+    tell_window(a, run.engine, asked[0])
+    began = time.perf_counter()
+    texts = written(a, run.engine, asked)
+    seconds = time.perf_counter() - began
+    known = statistics(run.engine, sum(len(made.answer) for made in texts), seconds) if a.stats or a.json else {}
+    if a.json:
+        samples = [{"text": made.text} for made in texts]
+        print_json({"run": run.name, "prompt": a.prompt, "samples": samples, **known})
+    elif a.stats:
+        tell(known)
+
+
+def requests(a: Arguments, engine: Engine) -> list[Request]:
+    """What the flags ask for, once for each text."""
+    from quoth.generate.request import Request
     from quoth.generate.sampling import Sampling
-    from quoth.train.keeper import load_kept
-    from quoth.train.run import find_run
 
-    run = find_run(a.run)
-    names = [f.name for f in dataclasses.fields(Sampling)]
-    sampling = Sampling(**{name: getattr(a, name) for name in names})
-    torch.set_num_threads(1)  # A small model writes fastest on one thread.
-    checkpoint = load_kept(run, a.checkpoint, "cpu", warn)
-    engine = Engine(checkpoint.model, checkpoint.tokenizer)
-    screen, aside = console(a.json), console(True)
-    context = checkpoint.model.config.context
-    if len(engine.prompt_ids(a.prompt)) > context:
-        aside.print(f"The prompt is longer than the context of {context} tokens: only its end is read.", style="dim")
-    elif len(engine.prompt_ids(a.prompt)) + a.tokens > context and not a.json:
-        aside.print(f"The context is {context} tokens; past that the window slides.", style="dim")
-    if a.json or a.count > 1:
-        texts = engine.samples(a.prompt, a.tokens, a.count, sampling=sampling, seed=a.seed, stop=a.stop)
-        if a.json:
-            print_json({"run": run.name, "prompt": a.prompt, "samples": [{"text": text} for text in texts]})
-            return
-        for number, text in enumerate(texts, 1):
-            screen.rule(f"{number} of {a.count}", style="dim", align="left")
-            sys.stdout.write(a.prompt + text + "\n")
-            sys.stdout.flush()
+    own = [f.name for f in dataclasses.fields(Sampling) if hasattr(a, f.name)]
+    sampling, ids = Sampling(**{name: getattr(a, name) for name in own}), engine.prompt_ids(a.prompt)
+    ends = frozenset(engine.tokenizer.ends)
+    one = Request(
+        prompt=ids, tokens=a.tokens, sampling=sampling, seed=a.seed, stop=a.stop, stop_ids=ends, lookup=a.lookup
+    )
+    return [dataclasses.replace(one, choice=choice) for choice in range(a.count)]
+
+
+def tell_window(a: Arguments, engine: Engine, request: Request) -> None:
+    """Say once where the context is too short for all that there will be."""
+    if len(request.prompt) > engine.context:
+        said = f"The prompt is longer than the context of {engine.context} tokens: only its end is read."
+    elif len(request.prompt) + a.tokens > engine.context and not a.json:
+        said = f"The context is {engine.context} tokens; past that the window slides."
+    else:
         return
-    if a.tokens < 1 or a.count < 1:
-        engine.samples(a.prompt, a.tokens, a.count)
+    console(True).print(said, style="dim")
+
+
+def written(a: Arguments, engine: Engine, asked: list[Request]) -> list[Generation]:
+    """The texts; one alone is shown as it comes."""
+    if a.json:
+        return engine.generate(asked)
+    if len(asked) > 1:
+        made = engine.generate(asked)
+        for number, one in enumerate(made, 1):
+            console(False).rule(f"{number} of {len(asked)}", style="dim", align="left")
+            sys.stdout.write(a.prompt + one.text + "\n")
+            sys.stdout.flush()
+        return made
     sys.stdout.write(a.prompt)
-    for piece in engine.stream(a.prompt, a.tokens, sampling=sampling, seed=a.seed, stop=a.stop):
-        sys.stdout.write(piece)
-        sys.stdout.flush()
+    one = engine.submit(asked[0])
+    while not one.finish:
+        for _, token in engine.step():
+            sys.stdout.write(token.text if token else "")
+            sys.stdout.flush()
     sys.stdout.write("\n")
+    return [one]
+
+
+def statistics(engine: Engine, tokens: int, seconds: float) -> dict[str, Any]:
+    """How fast it was, and how fast one text could be if reading the weights were all there is to do."""
+    from quoth.system.device import read_seconds
+
+    bound = 1 / read_seconds(engine.decoder.weight_bytes)
+    return {
+        "tokens": tokens,
+        "seconds": round(seconds, 3),
+        "tokens_per_second": round(tokens / seconds, 1),
+        "bound_tokens_per_second": round(bound, 1),
+        "weight_bytes": engine.decoder.weight_bytes,
+        "threads": engine.decoder.threads,
+        "decoder": type(engine.decoder).__name__,
+    }
+
+
+def tell(known: dict[str, Any]) -> None:
+    """The statistics for a person."""
+    from quoth.system.memory import size
+
+    console(True).print(
+        f"{known['tokens']:,} tokens in {known['seconds']:.2f} s: {known['tokens_per_second']:,.0f} a second, on "
+        f"{known['threads']} thread{'s' * (known['threads'] != 1)}. Reading {size(known['weight_bytes'])} of weights "
+        f"for each would allow {known['bound_tokens_per_second']:,.0f} for one text.",
+        style="dim",
+    )

@@ -1,74 +1,163 @@
-"""The only code that samples: weights and a prompt in, a stream of text out."""
+"""The only code that samples: weights and prompts in, streams of text out."""
 
 from __future__ import annotations
 
-import codecs
+import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from quoth.generate.cache import LayerCache, make_caches
-from quoth.generate.sampling import Sampling, draw
+from quoth.generate.choice import make_decoder
+from quoth.generate.decoder import Decoder
+from quoth.generate.drawing import chances, draw_each
+from quoth.generate.native.decoder import Weights
+from quoth.generate.request import Generation, Request, Token
+from quoth.generate.sampling import Sampling
+from quoth.generate.slots import GUESSES, STRETCH, Slots, rows_of
 from quoth.model.gpt import GPT
 from quoth.system.errors import InputError
 from quoth.text.tokenizer import Tokenizer
 
 
 class Engine:
-    """Generates from a model, several continuations of one prompt at a time.
+    """Answers requests, several at a time: they come and go, and each step moves all that are under way.
 
-    The window slides: when the context is full, the older half is forgotten and the newer half is read again. Without
-    a cache (`cached=False`, for blocks that keep none) each token reads the last `context` ones anew, which is slower.
+    A request's answer depends on nothing but the request. When a window is full, its newer half is read again and
+    the older is forgotten; for blocks that keep no cache (`cached=False`) all but the oldest token is.
 
     >>> engine = Engine(model, tokenizer)                                  # doctest: +SKIP
     >>> for text in engine.stream("ROMEO:", tokens=200, seed=1): print(text, end="")  # doctest: +SKIP
     """
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer, *, cached: bool = True) -> None:
-        self.model, self.tokenizer, self.cached = model.eval(), tokenizer, cached
-        self.device = model.embed.weight.device
+    def __init__(
+        self,
+        model: GPT,
+        tokenizer: Tokenizer,
+        *,
+        slots: int = 1,
+        weights: Weights = "float32",
+        threads: int = 0,
+        compiled: bool | None = None,
+        cached: bool = True,
+    ) -> None:
+        """Slots are how many requests move at once. See `make_decoder` for the others."""
+        self.tokenizer, self.context = tokenizer, model.config.context
+        rows = slots * (1 + GUESSES) + 4 * STRETCH
+        self.decoder: Decoder = make_decoder(
+            model, slots, rows, weights=weights, threads=threads, compiled=compiled, cached=cached
+        )
+        self.slots = Slots(self.decoder, self.context)
+        self.waiting: deque[Generation] = deque()
+        self.moved: list[tuple[Generation, Token | None]] = []
+        self._lock = threading.Lock()
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        """The prompt's ids; without a prompt, a line break if the tokenizer knows one, else its first token.
+        """The prompt's ids, after those that texts begin with; without either a line break, if there is one.
 
         Raises:
             InputError: a character that the tokenizer does not know.
         """
         if prompt:
-            return self.tokenizer.encode(prompt).tolist()  # type: ignore[no-any-return]
+            return [*self.tokenizer.begins, *self.tokenizer.encode(prompt).tolist()]
+        if self.tokenizer.begins:
+            return list(self.tokenizer.begins)
         pieces = self.tokenizer.pieces
         return [pieces.index(b"\n") if b"\n" in pieces else 0]
 
-    def ids(
-        self, prompt: Sequence[int], tokens: int, *, sampling: Sampling | None = None, seed: int = 0, count: int = 1
-    ) -> Iterator[Tensor]:
-        """Yield `tokens` times the next id of each of `count` continuations, (count,)."""
-        sampling = sampling or Sampling()
-        rng = torch.Generator(self.device).manual_seed(seed)
-        context = self.model.config.context
-        # What has been read, so that the window can slide; all continuations begin alike.
-        seen = torch.tensor([prompt[-context:]], device=self.device).expand(count, -1)
-        fresh, caches = seen, self._caches(count)
-        for _ in range(tokens):
-            if caches and caches[0].length + fresh.shape[1] > context:
-                fresh, caches = seen[:, -max(1, context // 2) :], self._caches(count)
-            elif not caches:
-                fresh = seen[:, -context:]
-            token = draw(self._logits(fresh, caches), sampling, rng)
-            yield token
-            fresh = token[:, None]
-            seen = torch.cat((seen[:, -context:], fresh), dim=1)
+    def submit(self, request: Request) -> Generation:
+        """Put a request at the end of the queue. Another thread may do this while one steps.
 
-    def _caches(self, count: int) -> list[LayerCache]:
-        if not self.cached:
-            return []
-        return make_caches(count, self.model.config, self.model.embed.weight.dtype, self.device)
+        Raises:
+            InputError: its prompt has an id that is no token.
+        """
+        if not 0 <= min(request.prompt) <= max(request.prompt) < self.tokenizer.vocabulary:
+            raise InputError(f"A prompt's ids must lie in 0 to {self.tokenizer.vocabulary - 1}.")
+        generation = Generation(request, self.tokenizer, self.context)
+        with self._lock:
+            self.waiting.append(generation)
+        return generation
 
-    def _logits(self, fresh_BT: Tensor, caches: list[LayerCache]) -> Tensor:
-        # What a sharded model, which can `unshard`, gathers here is used again by training.
-        with torch.no_grad() if hasattr(self.model, "unshard") else torch.inference_mode():
-            return self.model(fresh_BT, caches or None, caches[0].length if caches else 0)[:, -1]  # type: ignore[no-any-return]
+    @property
+    def busy(self) -> bool:
+        """Whether a step has anything to do."""
+        return bool(self.waiting) or any(self.slots.running)
+
+    def step(self) -> list[tuple[Generation, Token | None]]:
+        """Move all that are under way by a token, or by a stretch of a prompt; what came of it.
+
+        A token is None where a request ended without one: it was cancelled, or asked only for its prompt's chances.
+        """
+        moved: list[tuple[Generation, Token | None]] = []
+        self.moved = moved
+        with self._lock:
+            dropped = self.slots.drop_cancelled(self.waiting)
+            self.slots.admit(self.waiting)
+        moved += [(generation, None) for generation in dropped]
+        if not (turns := self.slots.turns()):
+            return moved
+        logit_RV = self.decoder.step(rows_of(turns))
+        parts = torch.split(logit_RV, [turn.wanted for turn in turns])
+        ready = []
+        for turn, logit_TV in zip(turns, parts, strict=True):
+            generation = turn.generation
+            if generation.request.echo and not generation.answer:
+                follow = generation.window[generation.read + 1 :][: len(turn.tokens)]
+                told = chances(logit_TV[: len(follow)], follow, generation.request.logprobs or 0)
+                generation.prompt_chances += told
+            if turn.ready:
+                ready.append((generation, turn.guessed, logit_TV[-1 - len(turn.guessed) :]))
+            self.slots.done(turn)
+        for (generation, guessed, logit_TV), drawn in zip(ready, draw_each(ready), strict=True):
+            self._take(generation, guessed, drawn, logit_TV)
+        return moved
+
+    def _take(self, generation: Generation, guessed: list[int], drawn: list[int], logit_TV: Tensor) -> None:
+        """Add the drawn tokens, as long as those before them were guessed rightly."""
+        if generation.request.tokens < 1:
+            generation.finish = "length"
+            self.moved.append((generation, None))
+        for n, token in enumerate(drawn):
+            if generation.finish:
+                break
+            top = generation.request.logprobs
+            chance = None if top is None else chances(logit_TV[n : n + 1], [token], top)[0]
+            self.moved.append((generation, generation.take(token, chance)))
+            self.slots.grow(generation, token)
+            if [token] != guessed[n : n + 1]:
+                break
+        if generation.finish:
+            self.slots.free(generation)
+
+    def drop_running(self) -> list[tuple[Generation, Token | None]]:
+        """Give up all that are under way, after a step has failed: what came of it until then, and those.
+
+        What was read is not trusted any more; those that wait go on waiting.
+        """
+        dropped = [generation for generation in self.slots.running if generation]
+        self.slots = Slots(self.decoder, self.context)
+        for generation in dropped:
+            generation.finish = "failed"
+        return [*self.moved, *((generation, None) for generation in dropped)]
+
+    def run(self, request: Request) -> Iterator[Token]:
+        """The tokens of one request as they come; others that are under way move along."""
+        generation = self.submit(request)
+        try:
+            while not generation.finish:
+                for moved, token in self.step():
+                    if moved is generation and token:
+                        yield token
+        finally:
+            generation.cancelled = True
+
+    def generate(self, requests: Sequence[Request]) -> list[Generation]:
+        """The answers to several requests, side by side as far as there are slots."""
+        generations = [self.submit(request) for request in requests]
+        while not all(generation.finish for generation in generations):
+            self.step()
+        return generations
 
     def stream(
         self,
@@ -83,8 +172,12 @@ class Engine:
 
         No piece splits a character or holds the beginning of a stop string.
         """
-        ids = self.ids(self.prompt_ids(prompt), tokens, sampling=sampling, seed=seed)
-        yield from text_of((int(token) for token in ids), self.tokenizer, stop)
+        request = Request(
+            prompt=self.prompt_ids(prompt), tokens=tokens, sampling=sampling or Sampling(), seed=seed, stop=stop
+        )
+        for token in self.run(request):
+            if token.text:
+                yield token.text
 
     def samples(
         self,
@@ -96,30 +189,12 @@ class Engine:
         seed: int = 0,
         stop: Sequence[str] = (),
     ) -> list[str]:
-        """Several continuations, made side by side."""
-        if tokens < 1 or count < 1:
-            raise InputError(f"tokens and count must be at least 1, not {tokens} and {count}.")
-        ids = torch.stack(list(self.ids(self.prompt_ids(prompt), tokens, sampling=sampling, seed=seed, count=count)), 1)
-        return ["".join(text_of(iter(row), self.tokenizer, stop)) for row in ids.tolist()]
-
-
-def text_of(ids: Iterator[int], tokenizer: Tokenizer, stop: Sequence[str] = ()) -> Iterator[str]:
-    """Ids as text, in pieces that hold whole characters and end before the first stop string."""
-    pieces = tokenizer.pieces
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    stop = [s for s in stop if s]
-    held = ""
-    for token in ids:
-        held += decoder.decode(pieces[token])
-        found = [at for at in (held.find(s) for s in stop) if at >= 0]
-        if found:
-            if text := held[: min(found)]:
-                yield text
-            return
-        # A tail that may yet become a stop string waits.
-        keep = max((n for s in stop for n in range(1, len(s)) if held.endswith(s[:n])), default=0)
-        if text := held[: len(held) - keep]:
-            yield text
-        held = held[len(held) - keep :]
-    if text := held + decoder.decode(b"", final=True):
-        yield text
+        """Several continuations, made side by side as far as there are slots."""
+        if count < 1:
+            raise InputError(f"count must be at least 1, not {count}.")
+        ids, sampling = self.prompt_ids(prompt), sampling or Sampling()
+        requests = [
+            Request(prompt=ids, tokens=tokens, sampling=sampling, seed=seed, choice=choice, stop=stop)
+            for choice in range(count)
+        ]
+        return [generation.text for generation in self.generate(requests)]

@@ -1,8 +1,11 @@
-"""Logits → token: pure functions of logits, settings and a generator."""
+"""Logits → token: pure functions of logits, settings and a number between 0 and 1."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -19,15 +22,27 @@ class Sampling:
         top_k: only the k likeliest; 0 for all.
         top_p: only the likeliest that together reach this probability (Holtzman et al. 2019, arXiv:1904.09751).
         min_p: only those at least this share as likely as the likeliest (Nguyen et al. 2024, arXiv:2407.01082).
+        repetition_penalty: logits of tokens that were there, in prompt or answer, are divided by it where positive and
+            multiplied where not (Keskar et al. 2019, arXiv:1909.05858); 1 for none.
+        presence_penalty: taken off the logits of tokens that the answer has already.
+        frequency_penalty: taken off them once for each time.
+        logit_bias: added to the logits of these ids.
+
+    Raises:
+        InputError: a value out of its range.
     """
 
     temperature: float = 0.8
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.temperature >= 0:
+        if not 0 <= self.temperature < float("inf"):
             raise InputError(f"temperature must be 0 or more, not {self.temperature}.")
         if self.top_k < 0:
             raise InputError(f"top_k must be 0 or more, not {self.top_k}.")
@@ -35,6 +50,37 @@ class Sampling:
             raise InputError(f"top_p must lie in (0, 1], not {self.top_p}.")
         if not 0 <= self.min_p <= 1:
             raise InputError(f"min_p must lie in [0, 1], not {self.min_p}.")
+        if not 0.01 <= self.repetition_penalty <= 100:
+            raise InputError(f"repetition_penalty must lie in [0.01, 100], not {self.repetition_penalty}.")
+        for name in ("presence_penalty", "frequency_penalty"):
+            if not isfinite(getattr(self, name)):
+                raise InputError(f"{name} must be a number, not {getattr(self, name)}.")
+        if not all(isfinite(bias) for bias in self.logit_bias.values()):
+            raise InputError("logit_bias must hold numbers.")
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether the tokens so far change what is drawn."""
+        return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1, 0, 0)
+
+
+def adjusted(logit_V: Tensor, sampling: Sampling, prompt: Sequence[int], answer: Sequence[int]) -> Tensor:
+    """A row of logits with its penalties and biases.
+
+    >>> adjusted(torch.tensor([2.0, -2.0, 1.0]), Sampling(repetition_penalty=2), [0], [1])
+    tensor([ 1., -4.,  1.])
+    """
+    logit_V = logit_V.float().clone()
+    if sampling.repetition_penalty != 1:
+        seen = torch.tensor(sorted({*prompt, *answer}), device=logit_V.device, dtype=torch.long)
+        was = logit_V[seen]
+        logit_V[seen] = torch.where(was > 0, was / sampling.repetition_penalty, was * sampling.repetition_penalty)
+    if answer and (sampling.presence_penalty or sampling.frequency_penalty):
+        times = torch.bincount(torch.tensor(answer, device=logit_V.device), minlength=len(logit_V))
+        logit_V -= sampling.presence_penalty * (times > 0) + sampling.frequency_penalty * times
+    for token, bias in sampling.logit_bias.items():
+        logit_V[token] += bias
+    return logit_V
 
 
 def distribution(logit_BV: Tensor, sampling: Sampling) -> Tensor:
@@ -45,24 +91,50 @@ def distribution(logit_BV: Tensor, sampling: Sampling) -> Tensor:
     >>> distribution(torch.tensor([[0.0, 1.0, 2.0]]), Sampling(temperature=1, top_k=1))
     tensor([[0., 0., 1.]])
     """
-    logit_BV = logit_BV.float()
+    V = logit_BV.shape[-1]
     if sampling.temperature == 0:
-        return torch.nn.functional.one_hot(logit_BV.argmax(-1), logit_BV.shape[-1]).float()
-    p_BV = (logit_BV / sampling.temperature).softmax(-1)
+        return torch.nn.functional.one_hot(logit_BV.argmax(-1), V).float()
+    # In float64, and below zero, no temperature is too low to divide by.
+    p_BV = ((logit_BV - logit_BV.amax(-1, keepdim=True)).double() / sampling.temperature).softmax(-1).float()
+    if not sampling.top_k and not sampling.min_p and sampling.top_p == 1:
+        return p_BV
     keep_BV = p_BV >= sampling.min_p * p_BV.amax(-1, keepdim=True)
     if sampling.top_k or sampling.top_p < 1:
         sorted_BV, order_BV = p_BV.sort(dim=-1, descending=True, stable=True)
-        rank_V = torch.arange(p_BV.shape[-1], device=p_BV.device)
-        # A token is kept while those before it have not yet reached top_p, so the likeliest always is.
+        # A token is kept while those before it have not yet reached top_p; the likeliest always is.
         near_BV = sorted_BV.cumsum(-1) - sorted_BV < sampling.top_p
-        near_BV &= rank_V < (sampling.top_k or p_BV.shape[-1])
+        near_BV[:, 0] = True
+        near_BV[:, min(sampling.top_k or V, V) :] = False
         keep_BV &= torch.zeros_like(keep_BV).scatter(-1, order_BV, near_BV)
     p_BV = p_BV * keep_BV
     return p_BV / p_BV.sum(-1, keepdim=True)
 
 
-def draw(logit_BV: Tensor, sampling: Sampling, rng: torch.Generator) -> Tensor:
-    """One token for each row: (B, V) → (B,)."""
+def draw(logit_BV: Tensor, sampling: Sampling, u_B: Tensor) -> Tensor:
+    """One token for each row, (B, V) → (B,): the one at which the summed probabilities pass u, which lies in [0, 1).
+
+    Raises:
+        InputError: the model is broken: it has no opinion that could be drawn from.
+    """
+    if not logit_BV.amax(-1).isfinite().all():
+        raise InputError("The model's logits are not finite: its weights are broken.")
     if sampling.temperature == 0:
         return logit_BV.argmax(-1)
-    return torch.multinomial(distribution(logit_BV, sampling), 1, generator=rng)[:, 0]
+    sum_BV = distribution(logit_BV, sampling).double().cumsum(-1)
+    return torch.searchsorted(sum_BV, (u_B * sum_BV[:, -1])[:, None], right=True)[:, 0]
+
+
+class Uniforms:
+    """Numbers in [0, 1) that a seed and the choice among several answers decide; the n-th is the n-th token's.
+
+    >>> Uniforms(7, 0)[3] == Uniforms(7, 0)[3] != Uniforms(7, 1)[3]
+    True
+    """
+
+    def __init__(self, seed: int, choice: int = 0) -> None:
+        self._random, self._drawn = random.Random(f"{seed}/{choice}"), list[float]()
+
+    def __getitem__(self, n: int) -> float:
+        while len(self._drawn) <= n:
+            self._drawn.append(self._random.random())
+        return self._drawn[n]

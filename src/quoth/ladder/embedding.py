@@ -27,7 +27,7 @@ def as_table(model: GPT) -> Tensor:
 
 def placed(model: GPT, token_T: Tensor) -> Tensor:
     """What the first block is given for a text: each token's vector with its place's added, (1, T, C)."""
-    return model.positions.add(model.embed(token_T[None]), 0, len(token_T))
+    return model.positions.add(model.embed(token_T[None]), slice(0, len(token_T)))
 
 
 def explain(lesson: Lesson) -> Iterator[Part]:

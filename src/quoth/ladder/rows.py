@@ -21,7 +21,7 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     with torch.no_grad():
         moved = (model(changed) - model(batch.x_BT)).abs().amax((1, 2)).tolist()
     x_BTC = model.embed(batch.x_BT).detach().requires_grad_()
-    model.head(model.blocks[0](model.positions.add(x_BTC, 0, x_BTC.shape[1])))[2].sum().backward()
+    model.head(model.blocks[0](model.positions.add(x_BTC, slice(0, x_BTC.shape[1]))))[2].sum().backward()
     assert x_BTC.grad is not None
     felt = x_BTC.grad.abs().amax((1, 2)).tolist()
     said = [lesson.read(row.tolist()) for row in batch.x_BT]

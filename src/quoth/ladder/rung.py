@@ -47,8 +47,8 @@ class Rung:
         """
         torch.manual_seed(seed)
         shape = {**SMALL, **self.config}
-        init = "torch" if faithful or shape["norm"] == "none" else "normal"
-        c = family("lecture", vocabulary=vocabulary, **{"init": init, **shape})
+        initialization = "torch" if faithful or shape["norm"] == "none" else "normal"
+        c = family("lecture", vocabulary=vocabulary, **{"initialization": initialization, **shape})
         scale = c.width**-0.5 if faithful else None
         return self.whole(GPT(c, block=lambda c: self.block(c, scale)))
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from quoth.generate.engine import Engine
+from quoth.generate.request import Request
 from quoth.generate.sampling import Sampling
 from quoth.ladder.lesson import Lesson
 from quoth.ladder.parts import Part, Say, Show, Table
@@ -40,9 +41,9 @@ def translate(model: Seq2Seq, chosen: list[str]) -> list[str]:
     """The likeliest letters, one after another, by the one engine; all words at once."""
     with torch.no_grad():
         decoder = model.eval().given(torch.stack([ids(word, SOURCE) for word in chosen]))
-    engine, greedy = Engine(cast(GPT, decoder), Bytes()), Sampling(temperature=0)
-    made = engine.ids([BEGIN], TARGET, sampling=greedy, count=len(chosen))
-    return [read(row) for row in torch.stack(list(made), dim=1)]
+    likeliest = [Request(prompt=[BEGIN], tokens=TARGET, sampling=Sampling(temperature=0))] * len(chosen)
+    made = Engine(cast(GPT, decoder), Bytes(), slots=len(chosen)).generate(likeliest)
+    return [read(torch.tensor(one.answer)) for one in made]
 
 
 def exact(model: Seq2Seq, chosen: list[str]) -> float:
@@ -58,10 +59,8 @@ def looks(model: Seq2Seq, word: str) -> Tensor:
     def keep(module: Attention, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         seen.append(module.weights(*args, **kwargs).mean(1)[0])
 
-    handle = block.cross.register_forward_pre_hook(keep, with_kwargs=True)
-    with torch.no_grad():
+    with block.cross.register_forward_pre_hook(keep, with_kwargs=True), torch.no_grad():
         model.eval()(pair_batch([word]).x_BT)
-    handle.remove()
     return seen[0][: len(pig_latin(word)), : len(word)]
 
 

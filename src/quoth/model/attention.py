@@ -18,19 +18,29 @@ LONG_WINDOW = 512
 class CacheSlice(Protocol):
     """One layer's share of a key/value cache."""
 
-    def extend(self, k_BHTK: Tensor, v_BHTK: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the new keys and values; return all of them, old and new, along T."""
+    def extend(self, k_BHTK: Tensor, v_BHTK: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Store the new keys and values; return all of them, old and new, along S.
+
+        And which of them each query may see, (B, 1, T, S), where that is not just those up to its own.
+        """
         ...
 
 
 def attend(
-    q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, *, causal: bool = True, dropout: float = 0.0, fused: bool = False
+    q_BHTK: Tensor,
+    k_BHSK: Tensor,
+    v_BHSK: Tensor,
+    *,
+    causal: bool = True,
+    visible: Tensor | None = None,
+    dropout: float = 0.0,
+    fused: bool = False,
 ) -> Tensor:
     """softmax(q kᵀ / √K) v (Vaswani et al. 2017, arXiv:1706.03762). (B, H, T, K) → (B, H, T, K).
 
-    Queries are the *last* T of S positions: with `causal`, query t sees keys up to S − T + t. The softmax is taken in
-    at least float32. `fused` takes torch's flash or memory-efficient kernel; on a CPU its backward pass is slow for
-    short windows, so training there writes the scores out. Both are tested equal.
+    Queries are the *last* T of S positions: with `causal`, query t sees keys up to S − T + t; or `visible` says which
+    it may see. The softmax is taken in at least float32. `fused` takes torch's flash or memory-efficient kernel; on a
+    CPU its backward pass is slow for short windows, so training there writes the scores out. Both are tested equal.
 
     >>> attend(torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 2, 4), torch.eye(2, 4)[None, None])[0, 0, 1, :2]
     tensor([0.5000, 0.5000])
@@ -39,24 +49,27 @@ def attend(
     if fused:
         k_BHSK = _for_each(q_BHTK.shape[1], k_BHSK)
         T, S = q_BHTK.shape[-2], k_BHSK.shape[-2]
-        mask = None if T == S or not causal else _visible(T, S, q_BHTK.device)
+        if visible is None and causal and T != S:
+            visible = _visible(T, S, q_BHTK.device)
         return F.scaled_dot_product_attention(
-            q_BHTK, k_BHSK, v_BHSK, attn_mask=mask, is_causal=causal and T == S, dropout_p=dropout
+            q_BHTK, k_BHSK, v_BHSK, attn_mask=visible, is_causal=causal and visible is None, dropout_p=dropout
         )
-    weight_BHTS = attention_weights(q_BHTK, k_BHSK, causal=causal).type_as(v_BHSK)
+    weight_BHTS = attention_weights(q_BHTK, k_BHSK, causal=causal, visible=visible).type_as(v_BHSK)
     if dropout:
         weight_BHTS = F.dropout(weight_BHTS, dropout)
     return weight_BHTS @ v_BHSK
 
 
-def attention_weights(q_BHTK: Tensor, k_BHSK: Tensor, *, causal: bool = True) -> Tensor:
+def attention_weights(q_BHTK: Tensor, k_BHSK: Tensor, *, causal: bool = True, visible: Tensor | None = None) -> Tensor:
     """Whom each query listens to: softmax(q kᵀ / √K), (B, H, T, S), each row summing to 1."""
     T, S, K = q_BHTK.shape[-2], k_BHSK.shape[-2], q_BHTK.shape[-1]
     score_BHTS: Tensor = q_BHTK @ _for_each(q_BHTK.shape[1], k_BHSK).mT * K**-0.5
     if score_BHTS.dtype != torch.float64:
         score_BHTS = score_BHTS.float()
-    if causal:
-        score_BHTS = score_BHTS.masked_fill(~_visible(T, S, q_BHTK.device), -torch.inf)
+    if visible is None and causal:
+        visible = _visible(T, S, q_BHTK.device)
+    if visible is not None:
+        score_BHTS = score_BHTS.masked_fill(~visible, -torch.inf)
     return score_BHTS.softmax(-1)
 
 
@@ -99,13 +112,15 @@ class Attention(nn.Module):
         source_BSC: Tensor | None = None,
     ) -> Tensor:
         q_BHTK, k_BHTK, v_BHTK = self.queries_keys_values(x_BTC, angles, source_BSC)
+        visible = None
         if cache is not None:
-            k_BHTK, v_BHTK = cache.extend(k_BHTK, v_BHTK)
+            k_BHTK, v_BHTK, visible = cache.extend(k_BHTK, v_BHTK)
         y_BHTK = attend(
             q_BHTK,
             k_BHTK,
             v_BHTK,
             causal=self.causal and source_BSC is None,
+            visible=visible,
             dropout=self.dropout if self.training else 0.0,
             fused=prefer_fused(x_BTC, self.training) if self.fused is None else self.fused,
         )

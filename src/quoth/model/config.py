@@ -35,7 +35,7 @@ class GPTConfig:
         tied: the output head is the token embedding.
         dropout: the probability that a channel is dropped in training.
         dropout_shape: element draws each position anew; channel draws once per sequence, which is nearly free on a CPU.
-        init: normal (GPT-2's), zero (residual projections and head start at zero) or torch (PyTorch's defaults).
+        initialization: normal (GPT-2's), zero (residual projections and head are zero) or torch (PyTorch's defaults).
 
     >>> family("modern", vocabulary=65, width=128, layers=4).head_size
     64
@@ -62,7 +62,7 @@ class GPTConfig:
     tied: bool
     dropout: float
     dropout_shape: Literal["element", "channel"]
-    init: Literal["normal", "zero", "torch"]
+    initialization: Literal["normal", "zero", "torch"]
 
     def __post_init__(self) -> None:
         for name in ("vocabulary", "context", "width", "heads", "kv_heads", "head_size", "hidden"):
@@ -90,7 +90,7 @@ CHOICES = {
     "mlp": ("relu", "gelu", "swiglu"),
     "positions": ("learned", "rope", "none"),
     "dropout_shape": ("element", "channel"),
-    "init": ("normal", "zero", "torch"),
+    "initialization": ("normal", "zero", "torch"),
 }
 
 # lecture: "Let's build GPT" as its final script stands, pre-norm with ReLU and an untied head with a bias.
@@ -99,17 +99,17 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "lecture": dict(
         context=256, layers=6, width=384, heads=6, norm="layernorm", norm_eps=1e-5, mlp="relu", positions="learned",
         rope_theta=10_000.0, qk_norm=False, bias_qkv=False, bias=True, bias_head=True, tied=False, dropout=0.2,
-        dropout_shape="element", init="normal",
+        dropout_shape="element", initialization="normal",
     ),
     "gpt2": dict(
         context=1024, layers=12, width=768, heads=12, norm="layernorm", norm_eps=1e-5, mlp="gelu", positions="learned",
         rope_theta=10_000.0, qk_norm=False, bias_qkv=True, bias=True, bias_head=False, tied=True, dropout=0.0,
-        dropout_shape="element", init="normal",
+        dropout_shape="element", initialization="normal",
     ),
     "modern": dict(
         context=256, layers=6, width=256, norm="rmsnorm", norm_eps=1e-6, mlp="swiglu", positions="rope",
         rope_theta=10_000.0, qk_norm=True, bias_qkv=False, bias=False, bias_head=False, tied=False, dropout=0.0,
-        dropout_shape="channel", init="zero",
+        dropout_shape="channel", initialization="zero",
     ),
 }  # fmt: skip
 

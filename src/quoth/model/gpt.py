@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from quoth.model.attention import Attention, CacheSlice
 from quoth.model.config import GPTConfig
-from quoth.model.layers import MLPS, NORMS, POSITIONS, Dropout, Embedding
+from quoth.model.layers import MLPS, NORMS, POSITIONS, Dropout, Embedding, Places
 
 
 class Block(nn.Module):
@@ -50,7 +50,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(block(c) for _ in range(c.layers))
         self.norm = NORMS[c.norm](c.width, c.norm_eps, c.bias)
         self.head = nn.Linear(c.width, c.vocabulary, bias=c.bias_head)
-        INITS[c.init](self)
+        INITIALIZATIONS[c.initialization](self)
         if c.tied:
             self.head.weight = self.embed.weight
 
@@ -58,16 +58,16 @@ class GPT(nn.Module):
         self,
         token_BT: Tensor,
         caches: Sequence[CacheSlice] | None = None,
-        start: int = 0,
+        places: Places | None = None,
         source_BSC: Tensor | None = None,
     ) -> Tensor:
-        """Logits for every position. With `caches`, one a layer, the ids stand at `start` and later.
+        """Logits for every position. With `caches`, one a layer, the ids stand at `places` of the window.
 
         A `source` is handed to every block, for those that attend to one.
         """
-        end = start + token_BT.shape[1]
-        x_BTC = self.dropout(self.positions.add(self.embed(token_BT), start, end))
-        angles = self.positions.angles(start, end)
+        places = slice(0, token_BT.shape[1]) if places is None else places
+        x_BTC = self.dropout(self.positions.add(self.embed(token_BT), places))
+        angles = self.positions.angles(places)
         for layer, block in enumerate(self.blocks):
             cache = caches[layer] if caches is not None else None
             x_BTC = block(x_BTC, angles, cache) if source_BSC is None else block(x_BTC, angles, cache, source_BSC)
@@ -114,4 +114,4 @@ def _zero(model: GPT) -> None:
             nn.init.normal_(p, std=1 / sqrt(p.shape[1]))
 
 
-INITS: dict[str, Callable[[GPT], None]] = {"normal": _normal, "zero": _zero, "torch": lambda model: None}
+INITIALIZATIONS: dict[str, Callable[[GPT], None]] = {"normal": _normal, "zero": _zero, "torch": lambda model: None}

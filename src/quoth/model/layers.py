@@ -110,6 +110,10 @@ class SwiGLU(nn.Module):
         return self.down(F.silu(gate_BTC) * up_BTC)  # type: ignore[no-any-return]
 
 
+# Where tokens stand in the window: the same stretch for all rows, or (B, T) of each.
+Places = slice | Tensor
+
+
 class LearnedPositions(nn.Module):
     """A vector for each place in the window, added to the token's."""
 
@@ -117,10 +121,10 @@ class LearnedPositions(nn.Module):
         super().__init__()
         self.table = nn.Embedding(c.context, c.width)
 
-    def add(self, x_BTC: Tensor, start: int, end: int) -> Tensor:
-        return x_BTC + self.table.weight[start:end]
+    def add(self, x_BTC: Tensor, places: Places) -> Tensor:
+        return x_BTC + self.table.weight[places]
 
-    def angles(self, start: int, end: int) -> tuple[Tensor, Tensor] | None:
+    def angles(self, places: Places) -> tuple[Tensor, Tensor] | None:
         return None
 
 
@@ -138,12 +142,13 @@ class RotaryPositions(nn.Module):
         self.register_buffer("cos_TK", angle_TK.cos(), persistent=False)
         self.register_buffer("sin_TK", angle_TK.sin(), persistent=False)
 
-    def add(self, x_BTC: Tensor, start: int, end: int) -> Tensor:
+    def add(self, x_BTC: Tensor, places: Places) -> Tensor:
         return x_BTC
 
-    def angles(self, start: int, end: int) -> tuple[Tensor, Tensor]:
-        """cos and sin, each (T, K/2), in float32, for places start to end."""
-        return self.cos_TK[start:end], self.sin_TK[start:end]
+    def angles(self, places: Places) -> tuple[Tensor, Tensor]:
+        """cos and sin in float32, each (T, K/2), or (B, 1, T, K/2) where rows stand at places of their own."""
+        cos, sin = self.cos_TK[places], self.sin_TK[places]
+        return (cos, sin) if isinstance(places, slice) else (cos[:, None], sin[:, None])
 
 
 class NoPositions(nn.Module):
@@ -152,10 +157,10 @@ class NoPositions(nn.Module):
     def __init__(self, c: GPTConfig) -> None:
         super().__init__()
 
-    def add(self, x_BTC: Tensor, start: int, end: int) -> Tensor:
+    def add(self, x_BTC: Tensor, places: Places) -> Tensor:
         return x_BTC
 
-    def angles(self, start: int, end: int) -> tuple[Tensor, Tensor] | None:
+    def angles(self, places: Places) -> tuple[Tensor, Tensor] | None:
         return None
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from quoth.model.attention import Attention, CacheSlice
 from quoth.model.config import GPTConfig
 from quoth.model.gpt import GPT, Block
-from quoth.model.layers import NORMS
+from quoth.model.layers import NORMS, Places
 
 
 def encoder(config: GPTConfig) -> GPT:
@@ -75,5 +75,5 @@ class Conditioned(nn.Module):
         self.decoder, self.source_BSC = decoder, source_BSC
         self.config, self.embed = decoder.config, decoder.embed
 
-    def forward(self, token_BT: Tensor, caches: list[CacheSlice] | None = None, start: int = 0) -> Tensor:
-        return self.decoder(token_BT, caches, start, self.source_BSC)  # type: ignore[no-any-return]
+    def forward(self, token_BT: Tensor, caches: list[CacheSlice] | None = None, places: Places | None = None) -> Tensor:
+        return self.decoder(token_BT, caches, places, self.source_BSC)  # type: ignore[no-any-return]

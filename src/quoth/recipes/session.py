@@ -119,6 +119,14 @@ class Session:
         self.started -= self.state.seconds
         self.metrics.cut(self.state.step)
 
+    def begin_with(self, checkpoint: Path) -> None:
+        """Take a checkpoint's weights, and nothing else of it.
+
+        Raises:
+            InputError: they are of another shape.
+        """
+        load_weights(checkpoint, self.model)
+
     def _take_up(self, folder: Path) -> None:
         load_weights(folder, self.model)
         load_optimizer(folder, self.optimizer)
@@ -274,7 +282,9 @@ class Session:
     def _sample(self, progress: float) -> Iterator[Event]:
         tokens = self.recipe.run.sample_tokens
         if tokens and (self.world.leads or self.sharded):
-            text = Engine(self.model, self.corpus.tokenizer).samples(tokens=tokens, seed=self.recipe.run.seed)[0]
+            text = Engine(self.model, self.corpus.tokenizer, threads=1).samples(
+                tokens=tokens, seed=self.recipe.run.seed
+            )[0]
             if not self.world.leads:
                 return
             path = self.folder / "samples" / f"step-{self.state.step:06d}.txt"

@@ -153,6 +153,16 @@ def fastest(work: Callable[[], Any], device: str, seconds: float = 0.1) -> float
     return best
 
 
+def read_seconds(size: int) -> float:
+    """How long the CPU's cores together take to read so many bytes again and again."""
+    numbers, threads = torch.zeros(max(1, size // 4)), torch.get_num_threads()
+    torch.set_num_threads(cores())
+    try:
+        return fastest(numbers.sum, "cpu", seconds=0.1)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def synchronize(device: str) -> None:
     """Wait until the device has done what it was given."""
     if device == "cuda":
@@ -212,10 +222,17 @@ def environment() -> dict[str, Any]:
 
 def cpu_name() -> str:
     """The processor's name for itself, where the system tells."""
+    return _cpu_fact("model name") or platform.processor() or platform.machine()
+
+
+def cpu_flags() -> str:
+    """What the processor can do, where the system tells."""
+    return _cpu_fact("flags") or _cpu_fact("Features")
+
+
+def _cpu_fact(name: str) -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ from quoth.system.world import World
 from quoth.text.batches import Windows
 from quoth.text.reading import pieces, survey, text_files
 from quoth.text.sources import SOURCES, materialise
-from quoth.text.tokenizer import Tokenizer, build
+from quoth.text.tokenizer import Tokenizer, build, texts_of
 from quoth.text.tokenizer import read as read_tokenizer
 
 TRAIN_SHARE = 0.9
@@ -106,7 +107,8 @@ def corpus(
     if not (folder / "manifest.json").exists():
         with new_folder(folder) as aside:
             _tokenize(files, tokenizer, separator, errors, aside, sources)
-    return read(folder, name)
+    made = read(folder, name)
+    return made if isinstance(tokenizer, str) else dataclasses.replace(made, tokenizer=tokenizer)
 
 
 def read(folder: Path, name: str) -> Corpus:
@@ -160,7 +162,8 @@ def _tokenize(
         "train_characters": cut,
         **counts,
     }
-    (folder / "tokenizer.json").write_text(made.dump(), encoding="utf-8")
+    for file, content in texts_of(made).items():
+        (folder / file).write_text(content, encoding="utf-8")
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quoth.system.errors import InputError
+from quoth.system.files import as_json, read_json
 from quoth.text.sources import gpt2_files
 
+CHAT = "chat.json"
 Ids = NDArray[np.int64]
 
 
@@ -21,10 +24,15 @@ class Tokenizer(Protocol):
     """What the rest of quoth asks of a tokenizer.
 
     `name` is what `--tokenizer` takes to make it again, `vocabulary` how many ids there are, and `pieces` the bytes
-    of each id: text is their concatenation, read as UTF-8.
+    of each id: text is their concatenation, read as UTF-8. `special` tokens have ids that no text gives; a text begins
+    with `begins`, an answer ends at `ends`, and `template` is how a conversation is written down, if that was taught.
     """
 
     name: str
+    special: Mapping[str, int]
+    begins: Sequence[int]
+    ends: Collection[int]
+    template: str | None
 
     @property
     def vocabulary(self) -> int: ...
@@ -59,6 +67,10 @@ class Characters:
     """
 
     name = "characters"
+    special: Mapping[str, int] = MappingProxyType({})
+    begins: Sequence[int] = ()
+    ends: Collection[int] = ()
+    template: str | None = None
 
     def __init__(self, alphabet: Iterable[str]) -> None:
         self.alphabet = "".join(sorted(set(alphabet)))
@@ -94,6 +106,10 @@ class Bytes:
 
     name = "bytes"
     vocabulary = 256
+    special: Mapping[str, int] = MappingProxyType({})
+    begins: Sequence[int] = ()
+    ends: Collection[int] = ()
+    template: str | None = None
 
     @cached_property
     def pieces(self) -> list[bytes]:
@@ -135,7 +151,10 @@ class BPE:
             self.pieces[i] = piece
         for text, i in special.items():
             self.pieces[i] = text.encode()
-        self.special = special
+        self.special: Mapping[str, int] = special
+        self.begins: Sequence[int] = ()
+        self.ends: Collection[int] = [special[END_OF_TEXT]] if END_OF_TEXT in special else []
+        self.template: str | None = None
         self.name = "gpt2" if END_OF_TEXT in special else f"bpe:{self.vocabulary}"
         # tiktoken merges the pair whose result has the lowest rank, so ranks must follow the merges, not the ids.
         order = [bytes(to_byte[c] for part in merge for c in part) for merge in _merges(document)]
@@ -240,14 +259,40 @@ def load(text: str) -> Tokenizer:
         kind = document.get("quoth")
         if kind == "characters":
             return Characters(document["alphabet"])
-        return Bytes() if kind == "bytes" else BPE(document)
+        if kind == "bytes":
+            return Bytes()
+        from quoth.text.pretrained import Pretrained
+
+        return BPE(document) if _is_ours(document) else Pretrained(document)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"This is not a tokenizer that quoth can read: {error}.") from error
 
 
+def _is_ours(document: dict[str, Any]) -> bool:
+    """Whether a `tokenizer.json` is a byte-level BPE of all bytes, with GPT-2's split, and nothing else."""
+    if not set(byte_characters().values()) <= document["model"]["vocab"].keys():
+        return False
+    splitter = document.get("pre_tokenizer") or {}
+    plain = splitter.get("type") == "ByteLevel" and splitter.get("use_regex", True)
+    return plain and not splitter.get("add_prefix_space") and not document.get("normalizer")
+
+
 def read(folder: Path) -> Tokenizer:
-    """The tokenizer in a folder's `tokenizer.json`."""
+    """The tokenizer in a folder's `tokenizer.json`, and in `chat.json` where its answers end and how it chats."""
     try:
-        return load((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        tokenizer = load((folder / "tokenizer.json").read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{folder} holds no tokenizer: {error.strerror}.") from error
+    if (path := folder / CHAT).exists():
+        said = read_json(path)
+        tokenizer.begins, tokenizer.ends, tokenizer.template = said["begins"], said["ends"], said["template"]
+    return tokenizer
+
+
+def texts_of(tokenizer: Tokenizer) -> dict[str, str]:
+    """The files that `read` needs to make this tokenizer again."""
+    texts = {"tokenizer.json": tokenizer.dump()}
+    if tokenizer.template or tokenizer.ends or tokenizer.begins:
+        said = {"begins": list(tokenizer.begins), "ends": list(tokenizer.ends), "template": tokenizer.template}
+        texts[CHAT] = as_json(said)
+    return texts

@@ -20,7 +20,7 @@ from quoth.model.gpt import GPT
 from quoth.system.errors import InputError
 from quoth.system.files import as_json, new_folder, read_json, rename_folder, writing
 from quoth.system.world import World
-from quoth.text.tokenizer import Tokenizer
+from quoth.text.tokenizer import Tokenizer, texts_of
 from quoth.text.tokenizer import read as read_tokenizer
 from quoth.train.manifest import seal, verify
 from quoth.train.optimizers import Together
@@ -158,15 +158,22 @@ def read(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
     Raises:
         InputError: it is from another kind of model.
     """
-    values = read_json(folder / "config.json")
-    try:
-        config = GPTConfig(**values)
-    except TypeError as error:
-        raise InputError(f"{folder / 'config.json'} is not a config of this version of quoth: {error}.") from error
-    model = GPT(config)
+    model = GPT(read_config(folder))
     load_weights(folder, model)
     model.to(device)
     return Checkpoint(model.eval(), read_tokenizer(folder), read_json(folder / "state.json"), folder)
+
+
+def read_config(folder: Path) -> GPTConfig:
+    """The shape of the model that a checkpoint holds.
+
+    Raises:
+        InputError: it is from another kind of model.
+    """
+    try:
+        return GPTConfig(**read_json(folder / "config.json"))
+    except TypeError as error:
+        raise InputError(f"{folder / 'config.json'} is not a config of this version of quoth: {error}.") from error
 
 
 def load_weights(folder: Path, model: GPT) -> None:
@@ -257,7 +264,7 @@ def optimizer_tensors(optimizer: Together) -> dict[str, Tensor]:
 
 def _texts(model: GPT, tokenizer: Tokenizer, state: dict[str, Any], more: Mapping[str, str] | None) -> dict[str, str]:
     config = dataclasses.asdict(model.config)
-    own = {"config.json": as_json(config), "state.json": as_json(state), "tokenizer.json": tokenizer.dump()}
+    own = {"config.json": as_json(config), "state.json": as_json(state), **texts_of(tokenizer)}
     return {**own, **(more or {})}
 
 

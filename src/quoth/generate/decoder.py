@@ -1,0 +1,157 @@
+"""What runs the model for the engine: rows of tokens in, logits out, with a memory of each slot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from quoth.generate.cache import Cache
+from quoth.model.gpt import GPT
+
+
+@dataclass
+class Rows:
+    """What a step takes in: for each row a token, its slot, its place in the window, and if its logits are wanted.
+
+    Rows of one slot follow each other, in the order of their places.
+    """
+
+    token: list[int] = field(default_factory=list)
+    slot: list[int] = field(default_factory=list)
+    position: list[int] = field(default_factory=list)
+    wanted: list[bool] = field(default_factory=list)
+
+    def add(self, slot: int, first: int, tokens: Sequence[int], wanted: int) -> None:
+        """Tokens that stand at `first` and later, the last `wanted` of which are to be answered."""
+        n = len(tokens)
+        self.token += tokens
+        self.slot += [slot] * n
+        self.position += range(first, first + n)
+        self.wanted += [i >= n - wanted for i in range(n)]
+
+    def __len__(self) -> int:
+        return len(self.token)
+
+
+class Decoder(Protocol):
+    """A model that remembers what it has read, in `slots`, each of a whole context.
+
+    Attributes:
+        rows: how many rows a step takes at most.
+        keep: how many tokens are read again when a window is full.
+        exact: a row's logits have the same bits whatever else the step holds, so a prompt may be cut anywhere.
+        threads: how many it uses, of a CPU.
+        weight_bytes: what it reads for each token of a lone request.
+    """
+
+    slots: int
+    rows: int
+    keep: int
+    exact: bool
+    threads: int
+    weight_bytes: int
+
+    def step(self, rows: Rows) -> Tensor:
+        """Take in rows, over what their slots held at these places; the logits (answers, V) of those wanted."""
+        ...
+
+
+class TorchDecoder:
+    """`Decoder` for any model with a cache, on any device.
+
+    All slots take part in a step whose rows are one a slot, so that a request is computed alike whoever its
+    neighbours are; a prompt's stretches are computed alone.
+    """
+
+    exact = False
+
+    def __init__(self, model: GPT, *, slots: int = 1, rows: int = 128) -> None:
+        c = model.config
+        self.model, self.slots, self.rows, self.keep = model.eval(), slots, max(rows, slots), max(1, c.context // 2)
+        weight = model.embed.weight
+        self.device, self.context = weight.device, c.context
+        self.cache = Cache(slots, c, weight.dtype, weight.device)
+        self.threads, self.weight_bytes = torch.get_num_threads(), weight_bytes(model)
+
+    def step(self, rows: Rows) -> Tensor:
+        found: dict[int, Tensor] = {}
+        stretches = _stretches(rows)
+        alone = [s for s in stretches if s.stop - s.start > 1]
+        together = [s.start for s in stretches if s.stop - s.start == 1]
+        with reading(self.model):
+            for stretch in alone:
+                logit_TV = self._read(rows, stretch)
+                found.update(zip(range(stretch.start, stretch.stop), logit_TV, strict=True))
+            if together:
+                found.update(zip(together, self._next(rows, together), strict=True))
+        return self._stacked([found[row] for row, wanted in enumerate(rows.wanted) if wanted])
+
+    def _stacked(self, logits: list[Tensor]) -> Tensor:
+        if not logits:
+            return torch.empty(0, self.model.config.vocabulary)
+        # What is drawn is drawn in float64, which Apple's GPUs do not know.
+        return torch.stack(logits).cpu() if self.device.type == "mps" else torch.stack(logits)
+
+    def _read(self, rows: Rows, stretch: slice) -> Tensor:
+        """The logits (T, V) of one slot's rows."""
+        slot = rows.slot[stretch.start]
+        return self._logits(slice(slot, slot + 1), [rows.token[stretch]], [rows.position[stretch]])[0]
+
+    def _next(self, rows: Rows, at: list[int]) -> Tensor:
+        """The logits (rows, V) of slots with one row each. The others' goes where nothing is kept."""
+        token, place = [[0] for _ in range(self.slots)], [[self.context] for _ in range(self.slots)]
+        for row in at:
+            token[rows.slot[row]], place[rows.slot[row]] = [rows.token[row]], [rows.position[row]]
+        return self._logits(slice(0, self.slots), token, place)[[rows.slot[row] for row in at], -1]
+
+    def _logits(self, slots: slice, token: list[list[int]], place: list[list[int]]) -> Tensor:
+        token_BT, place_BT = (torch.tensor(x, device=self.device) for x in (token, place))
+        # Sums over different lengths differ in their last bits, so what slots share does not depend on the others.
+        self.cache.at(slots, place_BT, self.context if len(place) > 1 else place[0][-1] + 1)
+        return self.model(token_BT, self.cache.layers, place_BT.clamp(max=self.context - 1)).float()  # type: ignore[no-any-return]
+
+
+class WindowDecoder:
+    """`Decoder` for blocks that keep no cache: each token reads the last `context` ones anew."""
+
+    exact = False
+
+    def __init__(self, model: GPT, *, slots: int = 1, rows: int = 128) -> None:
+        self.model, self.slots, self.keep = model.eval(), slots, model.config.context
+        self.rows = max(rows, slots * self.keep)
+        self.windows: list[list[int]] = [[] for _ in range(slots)]
+        self.threads, self.weight_bytes = torch.get_num_threads(), weight_bytes(model)
+
+    def step(self, rows: Rows) -> Tensor:
+        answers = []
+        device = self.model.embed.weight.device
+        with reading(self.model):
+            for row, token in enumerate(rows.token):
+                window = self.windows[rows.slot[row]]
+                window[rows.position[row] :] = [token]
+                if rows.wanted[row]:
+                    answers.append(self.model(torch.tensor([window], device=device))[0, -1].float())
+        return torch.stack(answers) if answers else torch.empty(0, self.model.config.vocabulary)
+
+
+def weight_bytes(model: GPT) -> int:
+    """The size of all weights but the tables that rows are looked up in."""
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    if (head := getattr(model, "head", None)) is not None:
+        tables.discard(id(getattr(head, "weight", None)))
+    return sum(p.numel() * p.element_size() for p in model.parameters() if id(p) not in tables)
+
+
+def reading(model: GPT) -> torch.no_grad | torch.inference_mode:
+    """Without gradients. What a sharded model, which can `unshard`, gathers here is used again by training."""
+    return torch.no_grad() if hasattr(model, "unshard") else torch.inference_mode()
+
+
+def _stretches(rows: Rows) -> list[slice]:
+    """Rows of one slot that belong together."""
+    ends = [i for i in range(1, len(rows)) if rows.slot[i] != rows.slot[i - 1]] + [len(rows)]
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]

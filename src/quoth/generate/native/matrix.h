@@ -1,0 +1,175 @@
+// Matrices in the order in which they are read, and their product with rows.
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "vector.h"
+
+constexpr int PANEL = 2 * LANES;  // Outputs whose weights lie together.
+constexpr int GROUP = 32;  // Weights of int8 that share a scale, as in llama.cpp's q8_0.
+
+inline int padded(int n, int to) { return (n + to - 1) / to * to; }
+
+struct Free {
+  void operator()(void* p) const { std::free(p); }
+};
+
+// Memory at the edge of a cache line, zero, and not touched before it is used.
+template <class T>
+struct Array {
+  std::unique_ptr<void, Free> memory;
+  T* at = nullptr;
+  void make(size_t n) {
+    memory.reset(std::calloc(n * sizeof(T) + 64, 1));
+    if (!memory) throw std::bad_alloc();
+    at = reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(memory.get()) + 63) / 64 * 64);
+  }
+};
+
+// The forms that weights are kept in. `load` gives the weights of LANES outputs for one input.
+struct Float32 {
+  using Number = float;
+  static Vector load(const float* w, Vector) { return ::load<Vector>(w); }
+};
+
+struct BFloat16 {
+  using Number = uint16_t;
+  static Vector load(const uint16_t* w, Vector) {
+    const Integers bits = widen(w) << 16;
+    return ::load<Vector>(&bits);
+  }
+};
+
+struct Int8 {
+  using Number = int8_t;
+  static Vector load(const int8_t* w, Vector scale) {
+    return __builtin_convertvector(widen(w), Vector) * scale;
+  }
+};
+
+enum Form { FLOAT32, BFLOAT16, INT8 };
+enum After { STORE, ADD, RELU, GELU, SWIGLU };
+
+struct Matrix {
+  int outputs = 0, inputs = 0, panels = 0;
+  Form form = FLOAT32;
+  Array<char> weight;  // [panel][input][PANEL]
+  Array<float> scale;  // [panel][group][PANEL], for int8
+  Array<float> bias;
+
+  int groups() const { return (inputs + GROUP - 1) / GROUP; }
+
+  void pack(const float* rows, int n, int k, Form as) {
+    outputs = n, inputs = k, form = as, panels = padded(n, PANEL) / PANEL;
+    const size_t size = as == FLOAT32 ? 4 : as == BFLOAT16 ? 2 : 1;
+    weight.make(size * panels * PANEL * k);
+    if (as == INT8) scale.make(size_t(panels) * groups() * PANEL);
+    if (!bias.at) bias.make(panels * PANEL);
+    for (int out = 0; out < n; out++)
+      for (int g = 0; g < groups(); g++) pack_group(rows + size_t(out) * k, out, g);
+  }
+
+  void pack_group(const float* row, int out, int g) {
+    const int from = g * GROUP, to = std::min(inputs, from + GROUP);
+    const size_t panel = out / PANEL, lane = out % PANEL;
+    float largest = 0;
+    for (int k = from; k < to; k++) largest = std::max(largest, std::fabs(row[k]));
+    const float step = largest / 127;
+    if (form == INT8) scale.at[(panel * groups() + g) * PANEL + lane] = step;
+    for (int k = from; k < to; k++) {
+      const size_t at = (panel * inputs + k) * PANEL + lane;
+      if (form == FLOAT32) reinterpret_cast<float*>(weight.at)[at] = row[k];
+      if (form == BFLOAT16) reinterpret_cast<uint16_t*>(weight.at)[at] = rounded(row[k]);
+      if (form == INT8) reinterpret_cast<int8_t*>(weight.at)[at] = step ? std::lrintf(row[k] / step) : 0;
+    }
+  }
+
+  static uint16_t rounded(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  }
+};
+
+// R rows times P panels: y = bias + W x, each y[r][v] holding LANES outputs, with the inputs added one after another.
+template <class W, int R, int P>
+__attribute__((noinline)) void tile(const Matrix& m, int panel, const float* x, int stride, Vector (*y)[2 * P]) {
+  using Number = typename W::Number;
+  const Number* w = reinterpret_cast<const Number*>(m.weight.at) + size_t(panel) * m.inputs * PANEL;
+  const size_t next = size_t(m.inputs) * PANEL, scales = size_t(m.groups()) * PANEL;
+  Vector a[R][2 * P];
+  for (int r = 0; r < R; r++)
+    for (int v = 0; v < 2 * P; v++) a[r][v] = load<Vector>(m.bias.at + panel * PANEL + v * LANES);
+  for (int from = 0, g = 0; from < m.inputs; from += GROUP, g++) {
+    Vector scale[2 * P] = {};
+    if (m.scale.at)
+      for (int v = 0; v < 2 * P; v++)
+        scale[v] = load<Vector>(m.scale.at + (panel + v / 2) * scales + g * PANEL + v % 2 * LANES);
+    const int to = std::min(m.inputs, from + GROUP);
+    for (int k = from; k < to; k++) {
+      Vector weight[2 * P];
+      for (int v = 0; v < 2 * P; v++)
+        weight[v] = W::load(w + v / 2 * next + size_t(k) * PANEL + v % 2 * LANES, scale[v]);
+      for (int r = 0; r < R; r++)
+        for (int v = 0; v < 2 * P; v++) a[r][v] += weight[v] * x[size_t(r) * stride + k];
+    }
+  }
+  std::memcpy(y, a, sizeof a);
+}
+
+// What is done with R rows of P panels when they are summed.
+template <int R, int P>
+void finish(Vector (*y)[2 * P], After after, int panel, float* out, int stride) {
+  for (int r = 0; r < R; r++, out += stride) {
+    if constexpr (P % 2 == 0) {
+      if (after == SWIGLU) {  // A panel of gates, then the one of values that belongs to it.
+        for (int v = 0; v < P; v++) {
+          const Vector gate = y[r][v / 2 * 4 + v % 2], value = y[r][v / 2 * 4 + v % 2 + 2];
+          store(out + panel / 2 * PANEL + v * LANES, gate * sigmoid(gate) * value);
+        }
+        continue;
+      }
+    }
+    for (int v = 0; v < 2 * P; v++) {
+      float* to = out + panel * PANEL + v * LANES;
+      Vector x = y[r][v];
+      if (after == ADD) x += load<Vector>(to);
+      if (after == RELU) x = x > 0.0f ? x : every(0);
+      if (after == GELU) x *= sigmoid(1.5957691216f * (x + 0.044715f * x * x * x));  // Its tanh form, by 2 sigmoid - 1.
+      store(to, x);
+    }
+  }
+}
+
+template <class W, int R, int P>
+void block(const Matrix& m, int panel, const float* x, int in, float* out, int stride, After after) {
+  Vector y[R][2 * P];
+  tile<W, R, P>(m, panel, x, in, y);
+  finish<R, P>(y, after, panel, out, stride);
+}
+
+template <class W, int P>
+void rows(const Matrix& m, int panel, const float* x, int n, int in, float* out, int stride, After after) {
+  while (n) {
+    const int r = n >= 6 ? 6 : n >= 4 ? 4 : n >= 2 ? 2 : 1;
+    auto* work = r == 6 ? block<W, 6, P> : r == 4 ? block<W, 4, P> : r == 2 ? block<W, 2, P> : block<W, 1, P>;
+    work(m, panel, x, in, out, stride, after);
+    n -= r, x += size_t(r) * in, out += size_t(r) * stride;
+  }
+}
+
+// One thread's share of out = after(W x) for n rows: some of the panels, so that each weight is read once.
+template <class W>
+void multiply(const Matrix& m, const float* x, int n, int in, float* out, int stride, After after, int t, int threads) {
+  const int unit = after == SWIGLU ? 2 : 1, units = m.panels / unit;
+  int panel = units * t / threads * unit;
+  const int end = units * (t + 1) / threads * unit;
+  for (; n == 1 && panel + 4 <= end; panel += 4) block<W, 1, 4>(m, panel, x, in, out, stride, after);
+  for (; panel + 2 <= end; panel += 2) rows<W, 2>(m, panel, x, n, in, out, stride, after);
+  if (panel < end) rows<W, 1>(m, panel, x, n, in, out, stride, after);
+}

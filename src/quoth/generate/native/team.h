@@ -1,0 +1,68 @@
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <thread>
+#include <vector>
+
+// Threads that take the same step together, and wait for each other by spinning: a phase lasts microseconds.
+class Team {
+ public:
+  explicit Team(int size) : size(size) {
+    try {
+      for (int t = 1; t < size; t++) others.emplace_back([this, t] { serve(t); });
+    } catch (...) {
+      end();
+      throw;
+    }
+  }
+  ~Team() { end(); }
+  void run(std::function<void(int)> task) {
+    work = std::move(task);
+    round.fetch_add(1);
+    round.notify_all();
+    if (!work) return;
+    work(0);
+    wait();
+  }
+  // Until all have come here.
+  void wait() {
+    if (size == 1) return;
+    const unsigned now = turn.load();
+    if (arrived.fetch_add(1) + 1 == size) {
+      arrived.store(0);
+      turn.fetch_add(1);
+    } else {
+      for (int spins = 0; turn.load() == now; spins++) pause(spins);
+    }
+  }
+  const int size;
+
+ private:
+  void end() {
+    run(nullptr);
+    for (auto& other : others) other.join();
+  }
+  void serve(int t) {
+    for (unsigned seen = 0;;) {
+      for (int spins = 0; round.load() == seen && spins < 20000; spins++) pause(0);
+      round.wait(seen);
+      seen++;
+      if (!work) return;
+      work(t);
+      wait();
+    }
+  }
+  static void pause(int spins) {
+    if (spins > 4000) return std::this_thread::yield();
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+  }
+  std::function<void(int)> work;
+  std::vector<std::thread> others;
+  std::atomic<unsigned> round{0}, turn{0};
+  std::atomic<int> arrived{0};
+};

@@ -1,0 +1,127 @@
+"""Who moves in a step: requests come into free slots, and put tokens of their windows into the rows."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from quoth.generate.decoder import Decoder, Rows
+from quoth.generate.lookup import guess
+from quoth.generate.request import Generation
+
+# A prompt is read in stretches of so many tokens, so that those who are writing do not wait long.
+STRETCH = 64
+# So many tokens are guessed at once, at most.
+GUESSES = 8
+
+
+@dataclass
+class Turn:
+    """A request's share of a step: the tokens that its slot reads next, and those guessed to follow them.
+
+    The logits of the last `wanted` of both are asked for.
+    """
+
+    generation: Generation
+    tokens: list[int]
+    guessed: list[int]
+    wanted: int
+
+    @property
+    def ready(self) -> bool:
+        """Whether the whole window is read with it, so that the next token can be drawn."""
+        return self.generation.read + len(self.tokens) == len(self.generation.window)
+
+
+class Slots:
+    """The requests that are under way, and what each slot has read."""
+
+    def __init__(self, decoder: Decoder, context: int) -> None:
+        self.decoder, self.context = decoder, context
+        self.running: list[Generation | None] = [None] * decoder.slots
+        # What a slot has read stays there after its request; the next one may begin with the same.
+        self.memory: list[list[int]] = [[] for _ in self.running]
+
+    def drop_cancelled(self, waiting: deque[Generation]) -> list[Generation]:
+        """Free the slots of requests that were cancelled, and their places in the queue."""
+        running = [g for g in self.running if g and g.cancelled]
+        queued = [g for g in waiting if g.cancelled]
+        for generation in running:
+            self.free(generation)
+        for generation in queued:
+            waiting.remove(generation)
+        for generation in (dropped := running + queued):
+            generation.finish = "cancelled"
+        return dropped
+
+    def free(self, generation: Generation) -> None:
+        self.running[generation.slot] = None
+
+    def admit(self, waiting: deque[Generation]) -> None:
+        """Give free slots to those that wait longest."""
+        while waiting and not all(self.running):
+            generation = waiting.popleft()
+            known = {slot: self._known(slot, generation) for slot, there in enumerate(self.running) if not there}
+            generation.slot = max(known, key=lambda slot: known[slot])
+            generation.read = known[generation.slot]
+            # What comes after is written over, wherever the next step is cut off.
+            del self.memory[generation.slot][generation.read :]
+            self.running[generation.slot] = generation
+
+    def turns(self) -> list[Turn]:
+        """Who reads what next: those who write come first, then stretches of prompts as far as there is room."""
+        turns, room = [], self.decoder.rows
+        active = sorted((g for g in self.running if g), key=lambda g: len(g.window) - g.read > 1)
+        for generation in active:
+            window, read = generation.window, generation.read
+            tokens = window[read : read + STRETCH]
+            guessed = self._guess(generation) if len(window) - read == 1 else []
+            if len(tokens) + len(guessed) > room:
+                break
+            told = generation.request.echo and not generation.answer
+            last = read + len(tokens) == len(window)
+            turns.append(Turn(generation, tokens, guessed, len(tokens) if told else last * (1 + len(guessed))))
+            room -= len(tokens) + len(guessed)
+        return turns
+
+    def done(self, turn: Turn) -> None:
+        """Note that a slot has read what it was given."""
+        turn.generation.read += len(turn.tokens)
+        self.memory[turn.generation.slot] += turn.tokens
+
+    def grow(self, generation: Generation, token: int) -> None:
+        """Put a drawn token at the end of the window; past the context only its newer part is kept, to be read anew."""
+        memory = self.memory[generation.slot]
+        memory += generation.window[len(memory) :]
+        generation.read = len(generation.window)
+        generation.window.append(token)
+        if len(generation.window) > self.context:
+            generation.window, generation.read = generation.window[-self.decoder.keep :], 0
+            memory.clear()
+
+    def _known(self, slot: int, generation: Generation) -> int:
+        """How many of a window's first tokens a slot has read; the last is always read anew, for its logits."""
+        if not self.decoder.exact or generation.request.echo:
+            return 0
+        return common(self.memory[slot], generation.window[:-1])
+
+    def _guess(self, generation: Generation) -> list[int]:
+        request, window = generation.request, generation.window
+        if request.echo and not generation.answer:
+            return []
+        left = min(request.lookup, GUESSES, self.context - len(window), request.tokens - len(generation.answer) - 1)
+        return guess(window, left) if left > 0 else []
+
+
+def rows_of(turns: Sequence[Turn]) -> Rows:
+    """The rows that a decoder takes in."""
+    rows = Rows()
+    for turn in turns:
+        rows.add(turn.generation.slot, turn.generation.read, turn.tokens + turn.guessed, turn.wanted)
+    return rows
+
+
+def common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two sequences begin with alike."""
+    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -1,0 +1,42 @@
+"""A run's checkpoint with an engine, ready to be talked to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from quoth.generate.engine import Engine
+from quoth.generate.native.decoder import Weights
+from quoth.text.chat import Template
+from quoth.train.checkpoint import Checkpoint
+from quoth.train.keeper import load_kept
+from quoth.train.run import find_run
+
+
+@dataclass(frozen=True)
+class Speaking:
+    """A run that speaks; without a template it goes on from a text."""
+
+    name: str
+    checkpoint: Checkpoint
+    engine: Engine
+    template: Template | None
+
+
+def speaking(
+    run: str, which: str, say: Callable[[str], None], *, slots: int = 1, weights: Weights = "float32", threads: int = 0
+) -> Speaking:
+    """Load the best or last checkpoint of a run; what has to be said of broken ones is said.
+
+    Raises:
+        InputError: there is no such run, it has no whole checkpoint, or weights are asked for that cannot be had.
+    """
+    folder: Path = find_run(run).resolve()
+    torch.set_num_threads(1)  # What the compiled decoder leaves to torch is small.
+    kept = load_kept(folder, which, "cpu", say)
+    engine = Engine(kept.model, kept.tokenizer, slots=slots, weights=weights, threads=threads, compiled=True)
+    template = Template(kept.tokenizer.template) if kept.tokenizer.template else None
+    return Speaking(folder.name, kept, engine, template)

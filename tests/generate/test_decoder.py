@@ -1,0 +1,154 @@
+"""Decoders: rows in, the model's logits out, whatever else a step holds."""
+
+from __future__ import annotations
+
+import random
+import shutil
+
+import pytest
+import torch
+from generate.models import ALPHABET, FAMILIES, model
+
+from quoth.generate.choice import make_decoder
+from quoth.generate.decoder import Decoder, Rows, TorchDecoder, WindowDecoder
+from quoth.generate.native import build
+from quoth.generate.native.decoder import NativeDecoder, can_decode
+from quoth.model.gpt import GPT, Block
+from quoth.system.errors import InputError
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.skipif(not shutil.which("g++"), reason="the compiled decoder needs a C++ compiler"),
+]
+
+# Shapes that fill no vector, no panel and no group, next to ones that do.
+SHAPES = {
+    "even": {"width": 64, "heads": 4, "kv_heads": 2, "hidden": 96},
+    "odd": {"width": 37, "heads": 3, "kv_heads": 1, "head_size": 10, "hidden": 51, "vocabulary": 67},
+    "many heads": {"width": 32, "heads": 8, "kv_heads": 8, "head_size": 4},
+    "wide heads": {"width": 48, "heads": 2, "kv_heads": 2, "head_size": 80, "vocabulary": 33},
+}
+
+
+def ids(n: int, vocabulary: int = len(ALPHABET), seed: int = 1) -> list[int]:
+    return torch.randint(vocabulary, (n,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def rows(*given: tuple[int, int, list[int], int]) -> Rows:
+    made = Rows()
+    for slot, first, tokens, wanted in given:
+        made.add(slot, first, tokens, wanted)
+    return made
+
+
+def logits(gpt: GPT, tokens: list[int]) -> torch.Tensor:
+    with torch.inference_mode():
+        return gpt.double()(torch.tensor([tokens]))[0].float()
+
+
+@pytest.mark.parametrize("kind", [NativeDecoder, TorchDecoder, WindowDecoder])
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_logits_are_the_models(kind: type, name: str, shape: str) -> None:
+    gpt = model(name, **SHAPES[shape], layers=3)
+    tokens = ids(16, gpt.config.vocabulary)
+    decoder: Decoder = kind(gpt, slots=2)
+    parts = [decoder.step(rows((1, a, tokens[a:b], b - a))) for a, b in ((0, 1), (1, 7), (7, 8), (8, 16))]
+    torch.testing.assert_close(torch.cat(parts), logits(gpt, tokens), atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"norm": "none"},
+        {"positions": "none"},
+        {"positions": "learned", "mlp": "gelu"},
+        {"bias": True, "bias_qkv": True, "bias_head": True},
+        {"qk_norm": False, "tied": True, "norm": "layernorm"},
+        {"layers": 0},
+        {"mlp": "relu", "bias": False},
+    ],
+)
+def test_every_part_is_known_to_the_compiled_decoder(changes: dict[str, object]) -> None:
+    gpt = model("modern", **changes)
+    tokens = ids(16)
+    decoder = NativeDecoder(gpt)
+    torch.testing.assert_close(decoder.step(rows((0, 0, tokens, 16))), logits(gpt, tokens), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_row_has_the_same_bits_in_whatever_company(weights: str, name: str) -> None:
+    """Cut at every place, by one thread or two, beside other rows or none: bit by bit the same."""
+    gpt = model(name, context=40, width=48, heads=3, kv_heads=3, hidden=100)
+    tokens, rng = ids(40), random.Random(0)
+    whole = NativeDecoder(gpt, threads=1, weights=weights).step(rows((0, 0, tokens, 40)))  # type: ignore[arg-type]
+    for threads in (1, 2):
+        decoder = NativeDecoder(gpt, slots=5, threads=threads, weights=weights)  # type: ignore[arg-type]
+        for split in range(1, 40, 1 if threads == 1 else 7):
+            others = [(s, 0, ids(rng.randint(1, 20), seed=split + s), rng.randint(0, 1)) for s in (0, 1, 3, 4)]
+            for a, b in ((0, split), (split, 40)):
+                rng.shuffle(others)
+                mine, before = (2, a, tokens[a:b], b - a), others[: rng.randint(0, 4)]
+                got = decoder.step(rows(*before, mine, *others[len(before) :]))
+                start = sum(wanted for *_, wanted in before)
+                assert torch.equal(got[start : start + b - a], whole[a:b]), (split, threads)
+
+
+def test_torch_computes_a_slot_alike_whoever_the_neighbours_are() -> None:
+    gpt, tokens = model("modern"), ids(12)
+    alone, among = TorchDecoder(gpt, slots=4), TorchDecoder(gpt, slots=4)
+    for at, n in ((0, 5), (5, 1), (6, 1), (7, 1)):
+        mine = (2, at, tokens[at : at + n], 1)
+        others = [(s, at, ids(12, seed=s + 5)[at : at + n], 1) for s in (0, 3)]
+        assert torch.equal(alone.step(rows(mine))[0], among.step(rows(others[0], mine, others[1]))[1])
+
+
+def test_rows_that_nobody_wants_to_know_of() -> None:
+    for kind in (NativeDecoder, TorchDecoder, WindowDecoder):
+        assert kind(model("modern")).step(rows((0, 0, ids(4), 0))).shape == (0, len(ALPHABET))
+
+
+@pytest.mark.parametrize(("weights", "bound"), [("bfloat16", 2e-2), ("int8", 3e-2)])
+def test_smaller_weights_are_near(weights: str, bound: float) -> None:
+    gpt = model("modern", width=128, heads=2, kv_heads=2, context=64)
+    tokens = ids(64)
+    got = NativeDecoder(gpt, weights=weights).step(rows((0, 0, tokens, 64)))  # type: ignore[arg-type]
+    expected = logits(gpt, tokens)
+    assert (got - expected).norm() / expected.norm() < bound
+    assert not torch.equal(got, expected)
+
+
+def test_bfloat16_weights_are_rounded_as_torch_does() -> None:
+    gpt = model("modern")
+    got = NativeDecoder(gpt, weights="bfloat16").step(rows((0, 0, ids(16), 16)))
+    for p in (p for module in gpt.modules() if isinstance(module, torch.nn.Linear) for p in module.parameters()):
+        p.data = p.data.bfloat16().float()
+    torch.testing.assert_close(got, logits(gpt, ids(16)), atol=1e-4, rtol=1e-4)
+
+
+def test_what_the_compiled_decoder_is_for() -> None:
+    class Other(Block):
+        pass
+
+    gpt = model("modern")
+    assert can_decode(gpt)
+    assert not can_decode(model("modern").double())
+    assert not can_decode(GPT(gpt.config, block=Other))
+
+
+def test_without_a_compiler_torch_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    build.library.cache_clear()
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert isinstance(make_decoder(model("modern"), 1, 8, compiled=True), TorchDecoder)
+    with pytest.raises(InputError, match=r"int8 need the compiled decoder, but there is no C\+\+ compiler"):
+        make_decoder(model("modern"), 1, 8, weights="int8", compiled=True)
+    build.library.cache_clear()
+
+
+def test_a_compiler_that_fails_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    build.library.cache_clear()
+    monkeypatch.setenv("CXX", "false")
+    with pytest.raises(build.BuildError, match="false failed"):
+        build.library()
+    build.library.cache_clear()
