@@ -41,10 +41,11 @@ def main(arguments: list[str], started: float) -> None:
     a: Any = parse(arguments_class(), arguments, "config")
 
     from quoth.plan.memory import parameters
+    from quoth.recipes.initial import settle
     from quoth.recipes.recipe import SECTIONS, origins, settings, to_toml
     from quoth.recipes.start import hardware_for, open_corpus, plan
 
-    known = settings(a.preset, Path(a.config) if a.config else None, given(a))
+    known = settle(settings(a.preset, Path(a.config) if a.config else None, given(a)))
     hardware = hardware_for(known)
     data = open_corpus(known)
     recipe, known = plan(known, data, hardware, time.monotonic() - started)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from quoth.recipes.initial import source, tokenizer_of
 from quoth.recipes.memory import check_memory
 from quoth.recipes.recipe import HOME, Recipe, parse_recipe, read_recipe, to_toml, with_origins
 from quoth.recipes.session import Session
@@ -47,7 +48,7 @@ def go_on(resume: str, flags: dict[str, Any], others: list[str], started: float,
         _check_unchanged(recipe, parse_recipe(began.read_text(encoding="utf-8"), began), folder)
     recipe = _extended(recipe, flags)
     hardware = _as_before(recipe, saved or folder, world)
-    text = open_again(folder, recipe)
+    text = open_again(folder, recipe, tokenizer_of(recipe.run.init, saved))
     if saved and (saved / "tokenizer.json").exists() and read_tokenizer(saved).dump() != text.tokenizer.dump():
         raise InputError(
             f"The tokenizer that is now made of {recipe.data.data} is not the one that {folder} was trained with; "
@@ -61,6 +62,8 @@ def go_on(resume: str, flags: dict[str, Any], others: list[str], started: float,
             f"The run began with {'; '.join(differences)}: it goes on, but not to the same bits as without a break."
         )
     session.remarks += said
+    if recipe.run.init and not saved:
+        session.begin_with(source(recipe.run.init))
     session.resume(saved)
     if recipe.run.steps and flags and session.state.step >= recipe.run.steps:
         raise InputError(f"{folder} has taken {session.state.step:,} steps already; give more --steps to go on.")
@@ -77,6 +80,8 @@ def open_again(run: Path, recipe: Recipe, tokenizer: str | Tokenizer | None = No
         InputError: it cannot be read, or is not what the run began with.
     """
     c, path = recipe.data, run / "environment.json"
+    if not c.data:
+        raise InputError(f"{run} was imported and has no data of its own; give --data, or train with --init {run}.")
     began_with = read_json(path).get("sources") if path.exists() else None
     _, files = find(c.data)
     if began_with is not None and list(began_with.values()) != [sha256_of(file) for file in files]:

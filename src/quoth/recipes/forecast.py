@@ -12,6 +12,7 @@ from quoth.plan.devices import DEVICES
 from quoth.plan.memory import memory, parameters
 from quoth.plan.predict import predict
 from quoth.plan.published import PUBLISHED
+from quoth.recipes.initial import settle
 from quoth.recipes.presets import PRESETS
 from quoth.recipes.recipe import HOME, Recipe, read_recipe, settings, to_toml, with_origins
 from quoth.recipes.start import hardware_for, open_corpus, plan
@@ -57,7 +58,7 @@ def recipe_of(what: str, flags: dict[str, Any], started: float) -> tuple[Recipe,
         if flags:
             raise InputError(f"The run {what} has its settings; leave out --{min(flags).replace('_', '-')}.")
         return recipe, recipe.run.compile == "on" or (recipe.run.compile == "auto" and can_compile("cpu")[0])
-    known = settings(what, None, flags)
+    known = settle(settings(what, None, flags))
     hardware = hardware_for(known)
     recipe, _ = plan(known, open_corpus(known), hardware, time.monotonic() - started)
     return recipe, hardware.compile

@@ -46,6 +46,7 @@ class RunConfig:
     Attributes:
         minutes: the time that the whole command may take; 0 where steps decide.
         steps: the number of steps; 0 where minutes decide.
+        init: a run whose weights, shape and tokenizer this one begins with.
         batch: windows in a microbatch.
         accumulate: microbatches in a step.
         seed: of weights, batches, dropout and samples.
@@ -67,6 +68,7 @@ class RunConfig:
 
     minutes: float = 0.0
     steps: int = 0
+    init: str = ""
     batch: int = 32
     accumulate: int = 1
     seed: int = 1337

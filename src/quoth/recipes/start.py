@@ -10,6 +10,7 @@ from typing import Any
 
 from quoth.recipes.again import go_on
 from quoth.recipes.dial import complete
+from quoth.recipes.initial import begins, gentler, settle, source, tokenizer_of
 from quoth.recipes.memory import check_memory
 from quoth.recipes.recipe import Recipe, Settings, make, origins, parse_recipe, settings, to_toml
 from quoth.recipes.session import Session
@@ -46,7 +47,7 @@ def start(
         return go_on(begun, {}, [], started, world)  # By processes that died, and were started again with these.
     if not world.leads:
         return _follow(json.loads(world.tell("")), started, world)
-    known = settings(preset, config, flags)
+    known = settle(settings(preset, config, flags))
     hardware = hardware_for(known, world)
     data = open_corpus(known)
     recipe, known = plan(known, data, replace(hardware, flops=hardware.flops * world.size), time.monotonic() - started)
@@ -55,7 +56,15 @@ def start(
     write_atomic(folder / "config.toml", to_toml(origins(recipe, known)))
     world.tell(json.dumps({"folder": str(folder), "recipe": to_toml(origins(recipe, known)), **asdict(hardware)}))
     world.remember(str(folder))  # All have asked by now whether there was anything to remember.
-    return Session(recipe, data, hardware, folder, started, world)
+    return first_session(recipe, data, hardware, folder, started, world)
+
+
+def first_session(*given: Any) -> Session:
+    """A session that takes nothing up, and begins with another run's weights where the recipe says so."""
+    session = Session(*given)
+    if session.recipe.run.init:
+        session.begin_with(source(session.recipe.run.init))
+    return session
 
 
 def _follow(said: dict[str, Any], started: float, world: World) -> Session:
@@ -63,13 +72,14 @@ def _follow(said: dict[str, Any], started: float, world: World) -> Session:
     recipe = parse_recipe(said["recipe"], Path(said["folder"]) / "config.toml")
     hardware = choose(said["device"], said["dtype"], said["threads"], said["compile"])
     c = recipe.data
-    data = corpus(c.data, c.tokenizer, separator=c.separator or None, errors=c.errors)
-    return Session(recipe, data, hardware, Path(said["folder"]), started, world)
+    tokenizer = tokenizer_of(recipe.run.init) or c.tokenizer
+    data = corpus(c.data, tokenizer, separator=c.separator or None, errors=c.errors)
+    return first_session(recipe, data, hardware, Path(said["folder"]), started, world)
 
 
 def plan(known: Settings, data: Corpus, hardware: Hardware, elapsed: float) -> tuple[Recipe, Settings]:
     """The complete recipe: the dial fills what is not known, from the time that is left."""
-    known = complete(known, data, hardware, elapsed)
+    known = gentler(complete(known, data, hardware, elapsed), known)
     recipe = make(known, data.tokenizer.vocabulary)
     for split in ("train", "validation"):
         have, need = len(getattr(data, split)), recipe.model.context + 1
@@ -103,4 +113,6 @@ def hardware_for(known: Settings, world: World | None = None) -> Hardware:
 def open_corpus(known: Settings) -> Corpus:
     """The data that is asked for."""
     get = {name: known[name].value for name in ("data", "tokenizer", "separator", "errors") if name in known}
+    if begins(known):
+        get["tokenizer"] = tokenizer_of(known["init"].value)
     return corpus(**get)

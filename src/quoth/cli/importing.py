@@ -1,0 +1,53 @@
+"""`quoth import`: somebody else's model as a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from quoth.cli.arguments import parse
+from quoth.cli.output import console, print_json
+
+
+@dataclass
+class Arguments:
+    """Make a run of somebody else's model: GPT-2, Llama, Qwen2 or Qwen3, from a Hugging Face folder or a GGUF file.
+
+    Nothing of it is run, and pickles are refused. Then sample, serve, eval --data FILE and export it as any other run.
+
+    Attributes:
+        path: the folder or the file.
+        out: the run's folder; runs/<date>-import-<name> when left out.
+        json: one JSON object on stdout.
+    """
+
+    path: tyro.conf.Positional[str]
+    out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None
+    json: bool = False
+
+
+def main(arguments: list[str], started: float) -> None:
+    a = parse(Arguments, arguments, "import")
+
+    from quoth.recipes.adopted import adopted
+    from quoth.system.errors import InputError
+
+    try:
+        run, model = adopted(Path(a.path).expanduser(), a.out)
+    except ModuleNotFoundError as error:
+        raise InputError(f"Reading GGUF needs {error.name}; pip install 'quoth[gguf]' brings it.") from error
+    c = model.config
+    if a.json:
+        print_json({"run": run.name, "folder": str(run), "parameters": model.parameters_count, "context": c.context})
+        return
+    screen = console(False)
+    screen.print(
+        f"{model.parameters_count / 1e6:,.1f}M parameters, {c.layers} layers of width {c.width}, context "
+        f"{c.context:,}, vocabulary {c.vocabulary:,}.",
+        markup=False,
+    )
+    screen.print(f"The run is in {run}. Let it write:", markup=False)
+    screen.print(f'  quoth sample {run.name} --prompt "..."', style="dim", markup=False)

@@ -1,0 +1,133 @@
+"""Tokenizers as others read them: the same text gives the same ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from quoth.system.errors import InputError
+from quoth.text.tokenizer import Tokenizer, byte_characters
+
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+# How llama.cpp's names for splits are written in a tokenizer.json.
+_LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_SHORT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_REGEX = {
+    "llama-bpe": rf"{_SHORT}|{_LETTERS}|\p{{N}}{{1,3}}|{_REST}",
+    "qwen2": rf"{_SHORT}|{_LETTERS}|\p{{N}}|{_REST}",
+}
+SPLITS: dict[str, dict[str, Any]] = {
+    "gpt-2": BYTE_LEVEL,
+    "smollm": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, BYTE_LEVEL]},
+    **{
+        name: {
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False},
+                {**BYTE_LEVEL, "use_regex": False},
+            ],
+        }
+        for name, regex in _REGEX.items()
+    },
+}
+
+
+def their_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+    """`tokenizer.json` for Hugging Face's tokenizers.
+
+    Bytes and plain characters become a byte-level BPE that merges nothing. Characters of several bytes have no place in
+    one without ids for their parts, so an alphabet with such is looked up character by character.
+    """
+    saved: dict[str, Any] = json.loads(tokenizer.dump())
+    if "quoth" not in saved:
+        return saved
+    pieces = tokenizer.pieces
+    if all(len(piece) == 1 for piece in pieces):
+        shown = byte_characters()
+        vocabulary = {shown[piece[0]]: token for token, piece in enumerate(pieces)}
+        return document({"type": "BPE", "vocab": vocabulary, "merges": []}, BYTE_LEVEL, BYTE_LEVEL)
+    return of_characters({piece.decode(): token for token, piece in enumerate(pieces)})
+
+
+def of_characters(vocabulary: Mapping[str, int], special: Mapping[int, str] | None = None) -> dict[str, Any]:
+    """A `tokenizer.json` that looks up each character."""
+    return document(
+        {"type": "WordLevel", "vocab": dict(vocabulary), "unk_token": "[UNK]"},
+        {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False},
+        {"type": "Fuse"},
+        special,
+    )
+
+
+def document(
+    model: dict[str, Any],
+    splitter: dict[str, Any],
+    decoder: dict[str, Any],
+    special: Mapping[int, str] | None = None,
+    *,
+    normalizer: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A `tokenizer.json` of these parts, with special tokens that no text gives."""
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    added = [{"id": i, "content": content, **flags, "special": True} for i, content in (special or {}).items()]
+    parts = {"normalizer": normalizer, "pre_tokenizer": splitter, "decoder": decoder, "model": model}
+    nothing = dict.fromkeys(("truncation", "padding", "post_processor"))
+    return {"version": "1.0", "added_tokens": added, **nothing, **parts}
+
+
+def their_config(tokenizer: Tokenizer, context: int) -> dict[str, Any]:
+    """`tokenizer_config.json`."""
+    named = {token: text for text, token in tokenizer.special.items()}
+    ends = [named[token] for token in tokenizer.ends if token in named]
+    config: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": context,
+        "clean_up_tokenization_spaces": False,
+        "add_bos_token": False,
+    }
+    if ends:
+        config |= {"eos_token": ends[0], "pad_token": ends[0]}
+    if tokenizer.template:
+        config["chat_template"] = tokenizer.template
+    return config
+
+
+def as_byte_level(tokenizer: Tokenizer) -> tuple[list[str], list[str], str]:
+    """The tokens and merges of a byte-level BPE in GPT-2's printable letters, and the name of its split, for GGUF.
+
+    There, unlike with Hugging Face, the parts of a merge need no ids, so every alphabet has a place.
+
+    Raises:
+        InputError: the tokenizer is none of a kind that llama.cpp knows.
+    """
+    shown = byte_characters()
+    special = {token: text for text, token in tokenizer.special.items()}
+    names = [special.get(i) or "".join(shown[b] for b in piece) for i, piece in enumerate(tokenizer.pieces)]
+    saved: dict[str, Any] = json.loads(tokenizer.dump())
+    if "quoth" in saved:
+        merges = [merge for piece in tokenizer.pieces for merge in _merges_of(piece)]
+        # llama.cpp wants one at least; two zero bytes become nothing that it knows, and so stay two.
+        return names, merges or [f"{shown[0]} {shown[0]}"], "gpt-2"
+    split = next((name for name, splitter in SPLITS.items() if _same(splitter, saved.get("pre_tokenizer"))), None)
+    if saved["model"]["type"] != "BPE" or split is None or "ByteLevel" not in json.dumps(saved.get("decoder")):
+        raise InputError("llama.cpp knows no tokenizer of this kind; export to hf, or train with bpe, bytes or gpt2.")
+    merges = saved["model"]["merges"]
+    return names, [merge if isinstance(merge, str) else " ".join(merge) for merge in merges], split
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two parts of a `tokenizer.json` do the same; where tokens' offsets are cut does not matter."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = (one.keys() | other.keys()) - {"trim_offsets"}
+        return all(_same(one.get(key), other.get(key)) for key in keys)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
+
+
+def _merges_of(piece: bytes) -> list[str]:
+    """What makes one token of a character's bytes, from the left."""
+    shown = [byte_characters()[b] for b in piece]
+    return [f"{''.join(shown[:n])} {shown[n]}" for n in range(1, len(shown))]

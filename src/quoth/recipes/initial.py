@@ -1,0 +1,83 @@
+"""Beginning with another run's weights: its shape and tokenizer go along."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from quoth.recipes.recipe import Setting, Settings
+from quoth.system.errors import InputError
+from quoth.text.tokenizer import Tokenizer
+from quoth.text.tokenizer import read as read_tokenizer
+from quoth.train.checkpoint import read_config
+from quoth.train.keeper import whole
+from quoth.train.run import find_run
+
+# Windows of a model that reads longer ones are cut to so many tokens, unless --context says otherwise.
+LONGEST = 512
+# What was learned is not to be forgotten at once: rates are this share of those for a new model.
+RATE = 0.1
+
+
+def settle(known: Settings) -> Settings:
+    """What is known, with the shape of the run that `init` names, where it names one; that itself as a path.
+
+    What a preset says of the shape gives way.
+
+    Raises:
+        InputError: there is no such run, or a shape was given that is not its.
+    """
+    if not begins(known):
+        return known
+    run = find_run(known["init"].value)
+    c = read_config(source(run))
+    origin = f"run {run.name}"
+    shape = {name: Setting(value, origin) for name, value in asdict(c).items() if name not in ("vocabulary", "dropout")}
+    asked = {name: setting for name, setting in known.items() if not setting.origin.startswith("preset")}
+    for name in asked.keys() & shape.keys():
+        may_differ = name == "context" and c.positions != "learned"
+        if asked[name].value != shape[name].value and not may_differ:
+            raise InputError(
+                f"--init begins with {run.name}, whose {name} is {shape[name].value}; leave out "
+                f"--{name.replace('_', '-')} {asked[name].value}."
+            )
+    if "context" in asked and asked["context"].value > c.context:
+        raise InputError(f"{run.name} reads {c.context:,} tokens at most; --context {asked['context'].value} is more.")
+    if c.positions != "learned" and c.context > LONGEST:
+        shape["context"] = Setting(LONGEST, f"of {origin}'s {c.context:,}")
+    if "tokenizer" in asked:
+        raise InputError(f"--init begins with {run.name}, which has its tokenizer; leave out --tokenizer.")
+    tokenizer = Setting(read_tokenizer(source(run)).name, origin)
+    init = Setting(str(run.resolve()), known["init"].origin)
+    return {**known, **shape, **asked, "init": init, "tokenizer": tokenizer}
+
+
+def begins(known: Settings) -> bool:
+    """Whether a run is named to begin with."""
+    return "init" in known and bool(known["init"].value)
+
+
+def gentler(known: Settings, before: Settings) -> Settings:
+    """With lower learning rates than a new model's, where none were given `before` the dial, but by a preset."""
+    if not begins(known):
+        return known
+    rates: Settings = {
+        name: Setting(known[name].value * RATE, f"{known[name].origin}, a tenth, to go on from a run")
+        for name in ("learning_rate", "embedding_learning_rate")
+        if name in known and (name not in before or before[name].origin.startswith("preset"))
+    }
+    return {**known, **rates}
+
+
+def source(run: str | Path) -> Path:
+    """The best checkpoint of the run that one begins with.
+
+    Raises:
+        InputError: it has none that is whole.
+    """
+    return whole(Path(run), "best", lambda said: None)
+
+
+def tokenizer_of(init: str, saved: Path | None = None) -> Tokenizer | None:
+    """The tokenizer of a run that begins with another, as saved or as there; None for one that makes its own."""
+    return read_tokenizer(saved or source(init)) if init else None

