@@ -94,7 +94,8 @@ def _checked(known: list[Argument], arguments: Sequence[str], command: str) -> I
         elif not argument.startswith("-") or argument == "-":
             if not places:
                 raise InputError(f"`quoth {command}` has no use for {argument!r}; see `quoth {command} --help`.")
-            _check(places[0].name.upper(), places.pop(0), argument)
+            place = places[0] if typing.get_origin(places[0].kind) is list else places.pop(0)
+            _check(place.name.upper(), place, argument)
             yield argument
         elif flag not in flags:
             raise InputError(_unknown(flag, known, command))

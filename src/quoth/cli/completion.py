@@ -16,7 +16,13 @@ from quoth.cli.dispatch import COMMANDS, module_of
 from quoth.cli.output import print_json
 
 # What is completed by looking: files, folders, runs, and data, which is a file or a named corpus.
-LOOKED_UP = {"config": "file", "out": "folder", "resume": "run", "run": "run", "data": "data"}
+LOOKED_UP = {
+    **dict.fromkeys(("run", "runs", "resume", "init"), "run"),
+    "config": "file",
+    "path": "file",
+    "out": "folder",
+    "data": "data",
+}
 
 
 @dataclass

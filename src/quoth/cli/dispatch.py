@@ -14,6 +14,10 @@ COMMANDS = {
     "train": "train a GPT on a text; three minutes on Shakespeare by default",
     "launch": "train with several processes, on one machine or many",
     "sample": "let a run write",
+    "chat": "talk to a run in the terminal",
+    "serve": "let programs and browsers talk to runs, by OpenAI's API",
+    "export": "write a run as transformers, llama.cpp or Ollama load it",
+    "import": "make a run of a GPT-2, Llama or Qwen of somebody else's",
     "eval": "the exact loss over the whole validation split, or over a file",
     "data": "explore a text: size, alphabet, split, tokens, first lines",
     "ladder": "climb the lecture's ladder, from a bigram to a GPT",
@@ -27,6 +31,9 @@ COMMANDS = {
     "completion": "print a completion script for bash, zsh or fish",
 }
 
+# Commands whose names Python has taken for itself.
+MODULES = {"eval": "evaluate", "import": "importing"}
+
 HELP = f"""quoth: a GPT from scratch, from a text file to a model that talks back.
 
 usage: quoth COMMAND [OPTIONS]
@@ -36,6 +43,7 @@ usage: quoth COMMAND [OPTIONS]
   quoth train                          three minutes on Tiny Shakespeare
   quoth train mybook.txt --minutes 10  on your text; the time decides the rest
   quoth sample latest --prompt "Once"  let the newest run write
+  quoth serve latest                   a page to play with it, and OpenAI's API
 
 `quoth COMMAND --help` lists a command's options. Every command takes --json.
 """
@@ -84,7 +92,7 @@ def dispatch(arguments: list[str]) -> int:
 
 def module_of(command: str) -> str:
     """The module whose `main` is the command."""
-    return f"quoth.cli.{'evaluate' if command == 'eval' else command}"
+    return f"quoth.cli.{MODULES.get(command, command)}"
 
 
 def _close_stdout() -> None:

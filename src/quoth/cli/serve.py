@@ -1,0 +1,164 @@
+"""`quoth serve`: let programs and browsers talk to runs."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from quoth.cli.arguments import parse
+from quoth.cli.output import console, print_json, warn
+from quoth.system.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from quoth.serve.asked import Served
+
+
+@dataclass
+class Arguments:
+    """Serve runs to programs, by OpenAI's API, and to browsers, by a page.
+
+    Attributes:
+        runs: runs' folders, their names, or latest; the first is who answers those that name none.
+        host: the address to listen on; only this machine reaches 127.0.0.1.
+        port: 0 takes a free one.
+        api_key_env: the environment variable with the key that clients must show.
+        allow_host: a name, besides localhost and addresses, under which the server may be reached.
+        slots: how many answers are written at once.
+        max_waiting: how many more may wait; who comes then is told to try again.
+        max_tokens: how many new tokens an answer may have.
+        max_seconds: how long it may take.
+        checkpoint: best or last.
+        weights: float32, bfloat16 or int8; smaller ones are read faster and are less exact.
+        threads: 0 tries out how many are fastest.
+        json: one JSON object on stdout once it listens.
+    """
+
+    runs: tyro.conf.Positional[Annotated[list[str], tyro.conf.arg(metavar="[RUN]...")]] = field(
+        default_factory=lambda: ["latest"]
+    )
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key_env: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
+    allow_host: Annotated[tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(metavar="NAME")] = field(
+        default_factory=list
+    )
+    slots: int = 8
+    max_waiting: int = 64
+    max_tokens: int = 4096
+    max_seconds: float = 600.0
+    checkpoint: Literal["best", "last"] = "best"
+    weights: Literal["float32", "bfloat16", "int8"] = "float32"
+    threads: int = 0
+    json: bool = False
+
+
+def main(arguments: list[str], started: float) -> None:
+    a = parse(Arguments, arguments, "serve")
+    check(a)
+    key = key_of(a)
+    listener = listen(a.host, a.port)
+    try:
+        import uvicorn
+
+        from quoth.serve.app import create_app
+        from quoth.serve.asked import Limits
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"quoth serve needs {error.name}, which is not installed; pip install 'quoth[serve]' brings it."
+        ) from error
+    models = load(a)
+    limits = Limits(tokens=a.max_tokens, seconds=a.max_seconds, waiting=a.max_waiting)
+    app = create_app(models, limits, key=key, hosts=a.allow_host)
+    host, port = listener.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    if a.json:
+        print_json({"url": url, "models": [model.name for model in models]})
+    else:
+        tell(url, models)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def check(a: Arguments) -> None:
+    """Refuse numbers that mean nothing.
+
+    Raises:
+        InputError: one does.
+    """
+    if not 0 <= a.port < 65536:
+        raise InputError(f"--port must lie in 0 to 65535, not {a.port}.")
+    if a.slots < 1 or a.max_tokens < 1 or a.max_waiting < 0 or a.threads < 0 or not a.max_seconds > 0:
+        raise InputError("--slots, --max-tokens and --max-seconds must be more than 0, the other numbers 0 or more.")
+    if len(set(a.runs)) < len(a.runs):
+        raise InputError("A run can be served once only.")
+
+
+def key_of(a: Arguments) -> str | None:
+    """The key in the environment.
+
+    Raises:
+        InputError: the variable is not set.
+    """
+    if a.api_key_env is None:
+        return None
+    if not (key := os.environ.get(a.api_key_env)):
+        raise InputError(f"--api-key-env names {a.api_key_env}, but that variable is not set.")
+    return key
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that nobody else has.
+
+    Raises:
+        InputError: the address is taken, or is none of this machine's.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1024)
+        return listener
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        said = f"{host} port {port} cannot be listened on: {why}; choose another --port or --host."
+        raise InputError(said) from error
+
+
+def load(a: Arguments) -> list[Served]:
+    """The models of the runs."""
+    from quoth.recipes.speaking import speaking
+    from quoth.serve.asked import Served
+
+    models = []
+    for name in a.runs:
+        run = speaking(name, a.checkpoint, warn, slots=a.slots, weights=a.weights, threads=a.threads)
+        folder = run.checkpoint.folder
+        made = int((folder / "manifest.json").stat().st_mtime)
+        models.append(Served(run.name, run.engine, made, run.template, fingerprint_of(folder)))
+    if len({model.name for model in models}) < len(models):
+        raise InputError("Two of these runs have the same name; a server tells runs apart by their names.")
+    return models
+
+
+def fingerprint_of(folder: Path) -> str:
+    """Of all that was saved."""
+    from quoth.system.files import sha256_of
+
+    return f"quoth-{sha256_of(folder / 'manifest.json')[:12]}"
+
+
+def tell(url: str, models: list[Served]) -> None:
+    """Where it is, and how to use it."""
+    screen = console(False)
+    for model in models:
+        what = "chats" if model.template else "continues text"
+        slots = f"{model.engine.decoder.slots} slots on {model.engine.decoder.threads} threads"
+        screen.print(f"[bold]{model.name}[/] {what}; context {model.engine.context:,}, {slots}")
+    screen.print(f"The page is at {url}, the API at {url}/v1; Ctrl-C ends it.")

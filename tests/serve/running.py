@@ -1,0 +1,91 @@
+"""Servers with tiny models, listening on loopback in a thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import httpx
+import uvicorn
+from generate.models import model
+
+from quoth.cli.serve import listen
+from quoth.generate.engine import Engine
+from quoth.model.gpt import GPT
+from quoth.serve.app import create_app
+from quoth.serve.asked import Limits, Served
+from quoth.text.chat import Template
+from quoth.text.tokenizer import Bytes, Tokenizer
+
+ALPHABET = "abcdefgh \n"
+TEMPLATE = """{% for m in messages %}
+{% if m.role == 'system' and not loop.first %}{{ raise_exception('A system message comes first.') }}{% endif %}
+<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"""
+
+
+class ChatBytes(Bytes):
+    """Bytes, and tokens that part the turns of a conversation."""
+
+    vocabulary = 260
+    special = MappingProxyType({"<|user|>": 256, "<|assistant|>": 257, "<|system|>": 258, "<|end|>": 259})
+    ends = (259,)
+    template = TEMPLATE.replace("\n", "")  # type: ignore[assignment]
+
+    @property
+    def pieces(self) -> list[bytes]:  # type: ignore[override]
+        return [*(bytes([i]) for i in range(256)), *(name.encode() for name in self.special)]
+
+
+# What the engines of served models were made from.
+GPTS: dict[str, GPT] = {}
+
+
+def served(name: str, tokenizer: Tokenizer, **given: Any) -> Served:
+    gpt = GPTS[name] = model("modern", vocabulary=tokenizer.vocabulary, **({"context": 64} | given.pop("shape", {})))
+    engine = Engine(gpt, tokenizer, **({"slots": 4, "threads": 1, "compiled": True} | given))
+    template = Template(tokenizer.template) if tokenizer.template else None
+    return Served(name, engine, 1_700_000_000, template, "quoth-0123")
+
+
+@dataclass
+class Running:
+    """A server under way."""
+
+    url: str
+    models: dict[str, Served]
+    client: httpx.Client
+
+    def health(self) -> dict[str, Any]:
+        return self.client.get("/health").json()  # type: ignore[no-any-return]
+
+    def is_idle(self, seconds: float = 5.0) -> bool:
+        """Whether all slots are free again within some seconds."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            now = self.health()
+            if now["running"] == now["waiting"] == 0:
+                return True
+            time.sleep(0.01)
+        return False
+
+
+@contextmanager
+def running(models: Sequence[Served], limits: Limits | None = None, **given: Any) -> Iterator[Running]:
+    listener = listen("127.0.0.1", 0)
+    app = create_app(models, limits, **given)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with httpx.Client(base_url=url, timeout=30) as client:
+        while not server.started:
+            time.sleep(0.01)
+        yield Running(url, {m.name: m for m in models}, client)
+    server.should_exit = True
+    thread.join(10)
+    assert not thread.is_alive()

@@ -1,0 +1,201 @@
+"""The page in a real browser: write, look into the chances, branch, stop, chat; and whether everyone can use it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from serve.running import ALPHABET, ChatBytes, Running, running, served
+
+from quoth.text.tokenizer import Bytes, Characters
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium"),
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.slow,
+]
+WIDE, NARROW = {"width": 1280, "height": 860}, {"width": 390, "height": 800}
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Running]:
+    with running([served("base", Characters(ALPHABET)), served("other", Bytes()), served("chat", ChatBytes())]) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.Browser]:
+    with playwright.sync_playwright() as driver:
+        one = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield one
+        one.close()
+
+
+@pytest.fixture(params=[WIDE, NARROW], ids=["wide", "narrow"])
+def page(browser: playwright.Browser, site: Running, request: pytest.FixtureRequest) -> Iterator[playwright.Page]:
+    dark = "dark" if request.param is NARROW else "light"
+    context = browser.new_context(viewport=request.param, color_scheme=dark)
+    one, problems = context.new_page(), []
+    one.on("pageerror", lambda error: problems.append(str(error)))
+    one.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+    one.goto(site.url)
+    one.wait_for_selector("#models label")
+    yield one
+    context.close()
+    assert not [problem for problem in problems if "status of 400" not in problem]
+
+
+def write(page: playwright.Page, text: str, tokens: int = 12) -> None:
+    page.evaluate("document.getElementById('settings').open = true")
+    page.fill("#tokens", str(tokens))
+    page.fill("#seed", "3")
+    page.fill("#prompt", text)
+    page.press("#prompt", "Control+Enter")
+    page.wait_for_selector("#stop", state="hidden")
+
+
+def text_of(page: playwright.Page, column: int = 0) -> str:
+    return page.locator("article .text").nth(column).evaluate("e => e.textContent")  # type: ignore[no-any-return]
+
+
+def test_it_writes_what_the_api_writes(page: playwright.Page, site: Running) -> None:
+    write(page, "abc ")
+    asked = {"prompt": "abc ", "max_tokens": 12, "seed": 3, "temperature": 0.8, "model": "base"}
+    answer = site.client.post("/v1/completions", json=asked).json()["choices"][0]["text"]
+    assert text_of(page) == "abc " + answer
+    assert "12 tokens" in page.inner_text(".facts")
+    assert "nats a token" in page.inner_text(".facts")
+
+
+def test_a_token_shows_its_chances_and_another_can_be_taken(page: playwright.Page) -> None:
+    write(page, "abc ")
+    before = text_of(page)
+    assert re.fullmatch(r". \d+(\.\d)?%", page.locator(".token").nth(6).get_attribute("title") or "")
+    colours = page.eval_on_selector_all(".token", "all => all.map(e => getComputedStyle(e).backgroundColor)")
+    assert len(set(colours)) > 5  # By how unsure the model was.
+    assert page.locator("#key-field").is_hidden()
+    page.locator(".token").nth(6).click()
+    choices = page.locator("#candidates button")
+    assert choices.count() == 10
+    other = page.locator("#candidates button:not([aria-current])").first
+    name = other.locator("code").inner_text()
+    other.click()
+    page.wait_for_selector("#stop", state="hidden")
+    after = text_of(page)
+    assert after[:6] == before[:6]
+    assert after[6] == {"␣": " ", "⏎": "\n"}.get(name, name)
+    assert len(after) == 7 + 12
+
+
+def test_all_of_it_by_keyboard(page: playwright.Page) -> None:
+    write(page, "abc ")
+    page.focus("article .text")
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowLeft")
+    assert page.locator(".token.here").count() == 1
+    page.keyboard.press("Enter")
+    assert page.locator("#candidates").is_visible()
+    assert page.evaluate("document.activeElement.closest('#candidates') !== null")
+    page.keyboard.press("Escape")
+    assert page.locator("#candidates").is_hidden()
+    assert page.evaluate("document.activeElement.classList.contains('text')")
+
+
+def test_it_can_be_stopped(page: playwright.Page, site: Running) -> None:
+    page.evaluate("document.getElementById('settings').open = true")
+    page.fill("#tokens", "4096")
+    page.fill("#prompt", "abc ")
+    page.press("#prompt", "Control+Enter")
+    page.wait_for_selector("#stop:not([hidden])")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#stop", state="hidden")
+    assert "stopped" in page.inner_text(".facts")
+    assert site.is_idle()
+
+
+def test_several_runs_side_by_side(page: playwright.Page) -> None:
+    page.check("text=other")
+    write(page, "abc ")
+    assert page.locator("article").count() == 2
+    assert text_of(page, 0).startswith("abc ")
+    assert text_of(page, 1).startswith("abc ")
+    assert text_of(page, 0) != text_of(page, 1)
+    page.uncheck("text=other")
+    assert page.locator("article").count() == 1
+
+
+def test_a_conversation(page: playwright.Page, site: Running) -> None:
+    page.uncheck("text=base")
+    page.check("text=chat")
+    write(page, "hello")
+    write(page, "again")
+    turns = page.locator(".turn")
+    assert turns.count() == 4
+    assert turns.nth(0).inner_text() == "hello"
+    first = turns.nth(1).evaluate("e => e.textContent")
+    second = turns.nth(3).evaluate("e => e.textContent")
+    said = [{"role": "user", "content": "hello"}]
+    asked = {"model": "chat", "max_tokens": 12, "seed": 3, "temperature": 0.8}
+    answer = site.client.post("/v1/chat/completions", json={**asked, "messages": said}).json()
+    assert first == answer["choices"][0]["message"]["content"]
+    said += [{"role": "assistant", "content": first}, {"role": "user", "content": "again"}]
+    answer = site.client.post("/v1/chat/completions", json={**asked, "messages": said}).json()
+    assert second == answer["choices"][0]["message"]["content"]
+    page.click("#again")
+    page.wait_for_selector("#stop", state="hidden")
+    assert page.locator(".turn").count() == 4
+
+
+def test_a_refusal_is_told(page: playwright.Page) -> None:
+    page.fill("#prompt", "abZ")
+    with page.expect_response("**/v1/completions") as answer:
+        page.press("#prompt", "Control+Enter")
+    assert answer.value.status == 400
+    page.wait_for_selector("#status.problem")
+    assert "'Z' at position 2" in page.inner_text("#status")
+
+
+def test_everyone_can_use_it(page: playwright.Page) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    assert axe.run(page).violations_count == 0
+    write(page, "abc ")
+    page.locator(".token").nth(5).click()
+    found = axe.run(page)
+    assert found.violations_count == 0, found.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_key_is_asked_for(browser: playwright.Browser) -> None:
+    with running([served("base", Characters(ALPHABET))], key="secret") as other:
+        page = browser.new_page(viewport=WIDE)
+        page.goto(other.url)
+        page.wait_for_selector("#key-field:not([hidden])")
+        page.fill("#key", "secret")
+        page.press("#key", "Tab")
+        page.wait_for_selector("#models label")
+        write(page, "abc ")
+        assert text_of(page).startswith("abc ")
+        page.close()
+
+
+@pytest.mark.skipif("SCREENSHOTS" not in os.environ, reason="SCREENSHOTS names a folder to look at")
+def test_screenshots(page: playwright.Page) -> None:
+    folder = Path(os.environ["SCREENSHOTS"])
+    name = page.viewport_size["width"]  # type: ignore[index]
+    page.check("text=other")
+    write(page, "abc ", 150)
+    page.screenshot(path=folder / f"page-{name}.png")
+    page.locator(".token").nth(20).click()
+    page.screenshot(path=folder / f"branch-{name}.png")
+    page.keyboard.press("Escape")
+    page.uncheck("text=base")
+    page.uncheck("text=other")
+    page.check("text=chat")
+    write(page, "hello there", 40)
+    page.screenshot(path=folder / f"chat-{name}.png")
