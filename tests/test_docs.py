@@ -15,6 +15,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 LECTURE = [DOCS / "lecture" / f"{topic}.md" for topic in TOPICS]
 
+MORE = [DOCS / name for name in ("resuming.md", "scaling.md", "talking.md")]
+
 
 def text(page: Path) -> str:
     return page.read_text(encoding="utf-8")
@@ -31,7 +33,7 @@ def test_every_topic_is_a_page() -> None:
     assert sorted(LECTURE) == [page for page in PAGES if page.parent.name == "lecture" and page.name != "index.md"]
 
 
-@pytest.mark.parametrize("page", [*LECTURE, DOCS / "resuming.md", DOCS / "scaling.md"], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*LECTURE, *MORE], ids=lambda page: page.stem)
 @pytest.mark.usefixtures("one_thread")
 def test_its_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
