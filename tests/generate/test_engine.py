@@ -214,6 +214,14 @@ def test_after_a_failed_step_others_are_answered_as_ever() -> None:
     assert waiting.answer == right.answer
 
 
+def test_a_model_without_an_opinion_is_refused() -> None:
+    gpt = model("modern")
+    gpt.head.weight.data[:] = torch.nan
+    for compiled in (True, False):
+        with pytest.raises(InputError, match="its weights are broken"):
+            engine_of(gpt, compiled=compiled).samples("abc", 5)
+
+
 def test_who_leaves_a_run_leaves_the_engine() -> None:
     engine = engine_of()
     run = engine.run(Request(prompt=[1]))

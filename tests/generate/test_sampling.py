@@ -35,7 +35,7 @@ def slow_distribution(logits: list[float], s: Sampling) -> list[float]:
 def test_distribution_equals_the_definition(sampling: Sampling) -> None:
     logit_BV = torch.randn(20, 9, generator=torch.Generator().manual_seed(3)) * 2
     expected = torch.tensor([slow_distribution(row, sampling) for row in logit_BV.tolist()])
-    torch.testing.assert_close(distribution(logit_BV, sampling), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(distribution(logit_BV, sampling).float(), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_the_likeliest_is_always_kept() -> None:
@@ -83,11 +83,6 @@ def test_no_temperature_is_too_extreme(temperature: float) -> None:
     p_BV = distribution(torch.tensor([[300.0, -300.0, 299.0]]), Sampling(temperature=temperature, top_k=10**30))
     assert p_BV.sum().item() == pytest.approx(1)
     assert p_BV.tolist() == ([[1.0, 0.0, 0.0]] if temperature < 1 else [[pytest.approx(1 / 3)] * 3])
-
-
-def test_a_model_without_an_opinion_is_refused() -> None:
-    with pytest.raises(InputError, match="its weights are broken"):
-        draw(torch.full((1, 3), torch.nan), Sampling(), torch.tensor([0.5], dtype=torch.float64))
 
 
 def test_penalties_and_biases_are_their_definitions() -> None:

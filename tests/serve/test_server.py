@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -93,17 +94,27 @@ def test_a_key() -> None:
         assert other.client.get("/metrics").status_code == 401
 
 
-def test_who_leaves_a_stream_frees_the_slot(server: Running) -> None:
-    with server.client.stream("POST", "/v1/completions", json={**LONG, "stream": True, "n": 4}) as answer:
+ENDLESS = {**LONG, "max_tokens": 10**6}
+
+
+@pytest.fixture(scope="module")
+def patient() -> Iterator[Running]:
+    """A server whose answers have no end to wait for."""
+    with running([served("base", Characters(ALPHABET))], Limits(tokens=10**6)) as one:
+        yield one
+
+
+def test_who_leaves_a_stream_frees_the_slot(patient: Running) -> None:
+    with patient.client.stream("POST", "/v1/completions", json={**ENDLESS, "stream": True, "n": 4}) as answer:
         next(answer.iter_lines())
-        assert server.health()["running"] > 0
-    assert server.is_idle(2.0)
+        assert patient.health()["running"] == 4
+    assert patient.is_idle(2.0)
 
 
-def test_who_leaves_before_the_answer_frees_the_slot(server: Running) -> None:
+def test_who_leaves_before_the_answer_frees_the_slot(patient: Running) -> None:
     with pytest.raises(httpx.ReadTimeout):
-        server.client.post("/v1/completions", json={**LONG, "n": 4}, timeout=0.2)
-    assert server.is_idle(2.0)
+        patient.client.post("/v1/completions", json={**ENDLESS, "n": 4}, timeout=0.2)
+    assert patient.is_idle(2.0)
 
 
 def test_a_client_that_never_reads_does_not_hold_up_others(server: Running) -> None:
@@ -136,11 +147,11 @@ def test_a_full_queue_says_when_to_come_back() -> None:
 
 def test_who_leaves_the_queue_makes_room() -> None:
     with running([served("base", Characters(ALPHABET), slots=1)], Limits(waiting=2, tokens=10**6)) as other:
-        with other.client.stream("POST", "/v1/completions", json={**LONG, "max_tokens": 10**6, "stream": True}) as one:
+        with other.client.stream("POST", "/v1/completions", json={**ENDLESS, "stream": True}) as one:
             next(one.iter_lines())
             for _ in range(3):
                 with pytest.raises(httpx.ReadTimeout):
-                    other.client.post("/v1/completions", json={**LONG, "n": 2}, timeout=0.2)
+                    other.client.post("/v1/completions", json={**ENDLESS, "n": 2}, timeout=0.2)
         assert other.is_idle()
 
 
@@ -166,7 +177,7 @@ def test_an_answer_ends_when_its_time_is_over(stream: bool) -> None:
     limits = Limits(seconds=0.2, tokens=10**6)
     with running([served("base", Characters(ALPHABET))], limits) as other:
         began = time.monotonic()
-        got = other.client.post("/v1/completions", json={**LONG, "max_tokens": 10**6, "stream": stream})
+        got = other.client.post("/v1/completions", json={**ENDLESS, "stream": stream})
         assert time.monotonic() - began < 3
         assert got.status_code == 200
         assert '"finish_reason":"length"' in got.text.replace(" ", "")

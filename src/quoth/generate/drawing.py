@@ -9,12 +9,16 @@ from torch import Tensor
 
 from quoth.generate.request import Chance, Generation
 from quoth.generate.sampling import adjusted, draw
+from quoth.system.errors import InputError
 
 
 def draw_each(asked: Sequence[tuple[Generation, list[int], Tensor]]) -> list[list[int]]:
     """What each request draws after each of its rows, given the tokens guessed between them and its logits (T, V).
 
     Requests that draw alike do so together.
+
+    Raises:
+        InputError: the model is broken: it has no opinion that could be drawn from.
     """
     drawn: list[list[int]] = [[] for _ in asked]
     left = list(range(len(asked)))
@@ -22,11 +26,14 @@ def draw_each(asked: Sequence[tuple[Generation, list[int], Tensor]]) -> list[lis
         sampling = asked[left[0]][0].request.sampling
         alike = [i for i in left if asked[i][0].request.sampling == sampling]
         left = [i for i in left if i not in alike]
-        logit_RV = torch.cat([_adjusted(*asked[i]) for i in alike])
+        rows = [_adjusted(*asked[i]) for i in alike]
+        logit_RV = torch.cat(rows) if len(rows) > 1 else rows[0]
         u_R = torch.tensor([u for i in alike for u in _uniforms(*asked[i])], dtype=torch.float64)
-        tokens = iter(draw(logit_RV, sampling, u_R.to(logit_RV.device)).tolist())
+        tokens = draw(logit_RV, sampling, u_R.to(logit_RV.device)).tolist()
+        if max(tokens) == logit_RV.shape[-1]:
+            raise InputError("The model's logits are no numbers: its weights are broken.")
         for i in alike:
-            drawn[i] = [next(tokens) for _ in asked[i][2]]
+            drawn[i], tokens = tokens[: len(asked[i][2])], tokens[len(asked[i][2]) :]
     return drawn
 
 

@@ -6,7 +6,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor
 
 from quoth.generate.choice import make_decoder
@@ -98,10 +97,10 @@ class Engine:
         if not (turns := self.slots.turns()):
             return moved
         logit_RV = self.decoder.step(rows_of(turns))
-        parts = torch.split(logit_RV, [turn.wanted for turn in turns])
-        ready = []
-        for turn, logit_TV in zip(turns, parts, strict=True):
-            generation = turn.generation
+        ready, at = [], 0
+        for turn in turns:
+            generation, logit_TV = turn.generation, logit_RV[at : at + turn.wanted]
+            at += turn.wanted
             if generation.request.echo and not generation.answer:
                 follow = generation.window[generation.read + 1 :][: len(turn.tokens)]
                 told = chances(logit_TV[: len(follow)], follow, generation.request.logprobs or 0)

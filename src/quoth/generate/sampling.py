@@ -12,6 +12,9 @@ from torch import Tensor
 
 from quoth.system.errors import InputError
 
+# No lower temperature tells tokens apart any better.
+LOWEST = 1e-30
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -84,18 +87,17 @@ def adjusted(logit_V: Tensor, sampling: Sampling, prompt: Sequence[int], answer:
 
 
 def distribution(logit_BV: Tensor, sampling: Sampling) -> Tensor:
-    """The probabilities (B, V) that a token is drawn from; each row sums to 1.
+    """The probabilities (B, V) that a token is drawn from, in float64; each row sums to 1.
 
     Temperature comes first; every limit is then judged on the tempered probabilities, and what passes all is rescaled.
 
-    >>> distribution(torch.tensor([[0.0, 1.0, 2.0]]), Sampling(temperature=1, top_k=1))
-    tensor([[0., 0., 1.]])
+    >>> distribution(torch.tensor([[0.0, 1.0, 2.0]]), Sampling(temperature=1, top_k=1)).tolist()
+    [[0.0, 0.0, 1.0]]
     """
     V = logit_BV.shape[-1]
     if sampling.temperature == 0:
-        return torch.nn.functional.one_hot(logit_BV.argmax(-1), V).float()
-    # In float64, and below zero, no temperature is too low to divide by.
-    p_BV = ((logit_BV - logit_BV.amax(-1, keepdim=True)).double() / sampling.temperature).softmax(-1).float()
+        return torch.nn.functional.one_hot(logit_BV.argmax(-1), V).double()
+    p_BV = (logit_BV.double() / max(sampling.temperature, LOWEST)).softmax(-1)
     if not sampling.top_k and not sampling.min_p and sampling.top_p == 1:
         return p_BV
     keep_BV = p_BV >= sampling.min_p * p_BV.amax(-1, keepdim=True)
@@ -113,15 +115,12 @@ def distribution(logit_BV: Tensor, sampling: Sampling) -> Tensor:
 def draw(logit_BV: Tensor, sampling: Sampling, u_B: Tensor) -> Tensor:
     """One token for each row, (B, V) → (B,): the one at which the summed probabilities pass u, which lies in [0, 1).
 
-    Raises:
-        InputError: the model is broken: it has no opinion that could be drawn from.
+    Of logits that are no numbers it is V, which is none.
     """
-    if not logit_BV.amax(-1).isfinite().all():
-        raise InputError("The model's logits are not finite: its weights are broken.")
     if sampling.temperature == 0:
         return logit_BV.argmax(-1)
-    sum_BV = distribution(logit_BV, sampling).double().cumsum(-1)
-    return torch.searchsorted(sum_BV, (u_B * sum_BV[:, -1])[:, None], right=True)[:, 0]
+    sum_BV = distribution(logit_BV, sampling).cumsum(-1)
+    return torch.searchsorted(sum_BV, u_B[:, None] * sum_BV[:, -1:], right=True)[:, 0]
 
 
 class Uniforms:

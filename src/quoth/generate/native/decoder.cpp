@@ -36,6 +36,8 @@ struct Decoder {
   const int wide, between, projected, logits;  // The room for a row of each kind.
   std::vector<Array<float>> vectors;
   std::vector<Matrix> matrices;
+  Array<char> weights;  // Of all matrices, one after another.
+  size_t packed = 0;
   std::vector<Array<float>> keys, values;  // Of each layer: [slot][head][position / LANES][channel][LANES], and plain.
   Array<float> stream, normed, mixed, heard, thought, scores;
   std::unique_ptr<Team> team;
@@ -45,6 +47,7 @@ struct Decoder {
         between(padded(s.hidden, PANEL)), projected(padded((s.heads + 2 * s.kv_heads) * s.head_size, PANEL)),
         logits(padded(s.vocabulary, PANEL)), vectors((s.layers + 1) * VECTORS), matrices((s.layers + 1) * MATRICES),
         keys(s.layers), values(s.layers) {
+    weights.make(weight_bytes(), true);
     const size_t places = size_t(s.slots) * s.kv_heads * padded(s.context, LANES);
     for (auto& k : keys) k.make(places * s.head_size);
     for (auto& v : values) v.make(places * deep);
@@ -52,6 +55,14 @@ struct Decoder {
     mixed.make(size_t(s.rows) * std::max(projected, logits)), thought.make(size_t(s.rows) * between);
     heard.make(size_t(s.rows) * padded(s.heads * s.head_size, PANEL));
     use(s.threads);
+  }
+
+  size_t weight_bytes() const {
+    const Form form = Form(s.form);
+    const int up = s.after == SWIGLU ? 2 * between : s.hidden, attended = s.heads * s.head_size;
+    const size_t layer = Matrix::bytes(projected, s.width, form) + Matrix::bytes(s.width, attended, form) +
+                         Matrix::bytes(up, s.width, form) + Matrix::bytes(s.width, s.hidden, form);
+    return s.layers * layer + Matrix::bytes(s.vocabulary, s.width, form);
   }
 
   void use(int threads) {
@@ -233,7 +244,8 @@ void decoder_vector(Decoder* d, int layer, int part, const float* from, int64_t 
 
 void decoder_matrix(Decoder* d, int layer, int part, const float* from, int outputs, int inputs, const float* bias) {
   Matrix& m = d->matrices[layer * MATRICES + part];
-  m.pack(from, outputs, inputs, Form(d->s.form));
+  m.pack(from, outputs, inputs, Form(d->s.form), d->weights.at + d->packed);
+  d->packed += Matrix::bytes(outputs, inputs, m.form);
   if (bias) std::copy_n(bias, outputs, m.bias.at);
 }
 

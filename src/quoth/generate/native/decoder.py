@@ -32,6 +32,7 @@ VECTORS = [
     *("embed", "places", "cos", "sin"),
 ]
 MATRICES = ("project", "out", "up", "down")
+STEP: list[Any] = [ctypes.c_void_p, ctypes.c_int, *3 * [ctypes.c_void_p], ctypes.c_char_p, ctypes.c_void_p]
 # Outputs that lie together in a matrix.
 PANEL = 32
 
@@ -74,6 +75,7 @@ class NativeDecoder:
         self.vocabulary = c.vocabulary
         self._library = library()
         self._library.decoder_new.restype = ctypes.c_void_p
+        self._library.decoder_step.argtypes = STEP
         shape = _shape(c, slots, self.rows, weights, max(1, threads))
         self._pointer = ctypes.c_void_p(self._library.decoder_new(ctypes.byref(shape)))
         if not self._pointer:
@@ -88,12 +90,12 @@ class NativeDecoder:
 
     def step(self, rows: Rows) -> Tensor:
         """Take in rows; the logits (answers, V) of those that are `wanted`, in order."""
-        token, slot, position = (np.asarray(x, dtype=np.int32) for x in (rows.token, rows.slot, rows.position))
-        wanted = np.asarray(rows.wanted, dtype=np.uint8)
-        logits = np.empty((int(wanted.sum()), self.vocabulary), dtype=np.float32)
-        arrays = (ctypes.c_void_p(x.ctypes.data) for x in (token, slot, position, wanted, logits))
-        self._library.decoder_step(self._pointer, len(token), *arrays)
-        return torch.from_numpy(logits)
+        n, wanted = len(rows), bytes(rows.wanted)
+        table = np.array((rows.token, rows.slot, rows.position), dtype=np.int32)
+        logit_RV = torch.empty(sum(wanted), self.vocabulary)
+        at = table.ctypes.data
+        self._library.decoder_step(self._pointer, n, at, at + 4 * n, at + 8 * n, wanted, logit_RV.data_ptr())
+        return logit_RV
 
     def _fastest(self) -> int:
         """How many threads take the shortest time for a token; more have to be clearly faster."""

@@ -8,9 +8,14 @@
 #include <memory>
 #include <new>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include "vector.h"
 
 constexpr int PANEL = 2 * LANES;  // Outputs whose weights lie together.
+constexpr size_t HUGE_PAGE = 2 << 20;
 constexpr int GROUP = 32;  // Weights of int8 that share a scale, as in llama.cpp's q8_0.
 
 inline int padded(int n, int to) { return (n + to - 1) / to * to; }
@@ -24,10 +29,15 @@ template <class T>
 struct Array {
   std::unique_ptr<void, Free> memory;
   T* at = nullptr;
-  void make(size_t n) {
-    memory.reset(std::calloc(n * sizeof(T) + 64, 1));
+  // `streamed` is for what is read from end to end: in pages of 2 MB the processor looks up fewer addresses.
+  void make(size_t n, bool streamed = false) {
+    const size_t edge = streamed && n * sizeof(T) > HUGE_PAGE ? HUGE_PAGE : 64;
+    memory.reset(std::calloc(n * sizeof(T) + edge, 1));
     if (!memory) throw std::bad_alloc();
-    at = reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(memory.get()) + 63) / 64 * 64);
+    at = reinterpret_cast<T*>((reinterpret_cast<uintptr_t>(memory.get()) + edge - 1) / edge * edge);
+#ifdef __linux__
+    if (edge == HUGE_PAGE) madvise(at, n * sizeof(T), MADV_HUGEPAGE);
+#endif
   }
 };
 
@@ -58,16 +68,18 @@ enum After { STORE, ADD, RELU, GELU, SWIGLU };
 struct Matrix {
   int outputs = 0, inputs = 0, panels = 0;
   Form form = FLOAT32;
-  Array<char> weight;  // [panel][input][PANEL]
+  char* weight = nullptr;  // [panel][input][PANEL], in memory of the decoder's
   Array<float> scale;  // [panel][group][PANEL], for int8
   Array<float> bias;
 
   int groups() const { return (inputs + GROUP - 1) / GROUP; }
 
-  void pack(const float* rows, int n, int k, Form as) {
-    outputs = n, inputs = k, form = as, panels = padded(n, PANEL) / PANEL;
-    const size_t size = as == FLOAT32 ? 4 : as == BFLOAT16 ? 2 : 1;
-    weight.make(size * panels * PANEL * k);
+  static size_t bytes(int n, int k, Form as) {
+    return (as == FLOAT32 ? 4 : as == BFLOAT16 ? 2 : 1) * size_t(padded(n, PANEL)) * padded(k, 2);
+  }
+
+  void pack(const float* rows, int n, int k, Form as, char* to) {
+    outputs = n, inputs = k, form = as, panels = padded(n, PANEL) / PANEL, weight = to;
     if (as == INT8) scale.make(size_t(panels) * groups() * PANEL);
     if (!bias.at) bias.make(panels * PANEL);
     for (int out = 0; out < n; out++)
@@ -83,9 +95,9 @@ struct Matrix {
     if (form == INT8) scale.at[(panel * groups() + g) * PANEL + lane] = step;
     for (int k = from; k < to; k++) {
       const size_t at = (panel * inputs + k) * PANEL + lane;
-      if (form == FLOAT32) reinterpret_cast<float*>(weight.at)[at] = row[k];
-      if (form == BFLOAT16) reinterpret_cast<uint16_t*>(weight.at)[at] = rounded(row[k]);
-      if (form == INT8) reinterpret_cast<int8_t*>(weight.at)[at] = step ? std::lrintf(row[k] / step) : 0;
+      if (form == FLOAT32) reinterpret_cast<float*>(weight)[at] = row[k];
+      if (form == BFLOAT16) reinterpret_cast<uint16_t*>(weight)[at] = rounded(row[k]);
+      if (form == INT8) reinterpret_cast<int8_t*>(weight)[at] = step ? std::lrintf(row[k] / step) : 0;
     }
   }
 
@@ -100,7 +112,7 @@ struct Matrix {
 template <class W, int R, int P>
 __attribute__((noinline)) void tile(const Matrix& m, int panel, const float* x, int stride, Vector (*y)[2 * P]) {
   using Number = typename W::Number;
-  const Number* w = reinterpret_cast<const Number*>(m.weight.at) + size_t(panel) * m.inputs * PANEL;
+  const Number* w = reinterpret_cast<const Number*>(m.weight) + size_t(panel) * m.inputs * PANEL;
   const size_t next = size_t(m.inputs) * PANEL, scales = size_t(m.groups()) * PANEL;
   Vector a[R][2 * P];
   for (int r = 0; r < R; r++)
