@@ -21,6 +21,8 @@ from typing import Any
 from benchmarks.common import ROOT, Report, Table, ratio, say, spread
 
 SHAPE = "6x384x256,65"
+# Requests of each stream, one after another.
+TURNS = 3
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +101,7 @@ async def ask(port: int, body: dict[str, Any], *, stop: int = 0, pause: float = 
             got.first = got.first or time.perf_counter() - began
             event = json.loads(line[6:])
             got.text += "".join(choice["text"] for choice in event["choices"])
-            got.tokens = event.get("usage", {}).get("completion_tokens", got.tokens)
+            got.tokens = (event.get("usage") or {}).get("completion_tokens", got.tokens)
             got.times.append(time.perf_counter())
             if stop and len(got.times) >= stop:
                 break
@@ -126,7 +128,7 @@ async def streams(port: int, options: argparse.Namespace) -> dict[str, Any]:
     """The tokens a second of one stream and of many, in turn, and which answers differ."""
     known: dict[str, Any] = {"one": [], "one first": [], "many": [], "first": [], "different": 0, "asked": 0}
     for number in range(options.rounds):
-        asked = requests(options.streams, number)
+        asked = requests(TURNS * options.streams, number)
         alone = []
         say(f"round {number + 1}: one after another")
         began = time.perf_counter()
@@ -136,12 +138,19 @@ async def streams(port: int, options: argparse.Namespace) -> dict[str, Any]:
         known["one first"] += [one.first for one in alone]
         say(f"round {number + 1}: all at once")
         began = time.perf_counter()
-        together = await asyncio.gather(*(ask(port, body) for body in asked))
+        free = asyncio.Semaphore(options.streams)
+        together = await asyncio.gather(*(once(free, port, body) for body in asked))
         known["many"].append(sum(one.tokens for one in together) / (time.perf_counter() - began))
         known["first"] += [one.first for one in together]
         known["different"] += sum(a.text != b.text for a, b in zip(alone, together, strict=True))
         known["asked"] += len(asked)
     return known
+
+
+async def once(free: asyncio.Semaphore, port: int, body: dict[str, Any]) -> Stream:
+    """Ask when there is a stream free: as soon as one ends, the next begins."""
+    async with free:
+        return await ask(port, body)
 
 
 async def clients(port: int, process: subprocess.Popen[str], options: argparse.Namespace) -> dict[str, float]:

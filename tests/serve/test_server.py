@@ -152,6 +152,7 @@ def test_who_leaves_the_queue_makes_room() -> None:
             for _ in range(3):
                 with pytest.raises(httpx.ReadTimeout):
                     other.client.post("/v1/completions", json={**ENDLESS, "n": 2}, timeout=0.2)
+                time.sleep(0.2)
         assert other.is_idle()
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 
 from quoth.generate.engine import Engine
 from quoth.generate.request import Finish, Generation, Request, Token
 from quoth.system.errors import InputError
+
+# To write an event costs nearly as much as a token of a small model. The more requests there are, the more of their
+# tokens go into one: those of so many seconds for each request. First and last ones never wait.
+TOGETHER = 0.001
 
 
 class BusyError(Exception):
@@ -118,15 +123,20 @@ class Worker:
             self._work.notify()
 
     def _serve(self) -> None:
+        came: list[tuple[Generation, Token | None, Finish]] = []
+        told = time.monotonic()
         while True:
             with self._work:
                 while not self._closed and not any(engine.busy for engine in self.engines):
                     self._work.wait()
                 if self._closed:
                     return
-            moved = [one for engine in self.engines if engine.busy for one in self._step(engine)]
-            if moved and self._loop:
-                self._loop.call_soon_threadsafe(self._deliver, moved)
+            came += [one for engine in self.engines if engine.busy for one in self._step(engine)]
+            now = time.monotonic()
+            urgent = any(finish or not generation.answer[1:] for generation, _, finish in came)
+            if came and self._loop and (urgent or now - told > TOGETHER * self.running):
+                self._loop.call_soon_threadsafe(self._deliver, came)
+                came, told = [], now
 
     def _step(self, engine: Engine) -> list[tuple[Generation, Token | None, Finish]]:
         """A step; where it fails, its requests are told so, and the next ones are served."""
