@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+
 import pytest
 
-from quoth.generate.writing import text_of
-from quoth.text.tokenizer import Bytes
+from quoth.generate.writing import Writing
+from quoth.text.tokenizer import Bytes, Tokenizer
+
+
+def text_of(ids: Iterable[int], tokenizer: Tokenizer, stop: Sequence[str] = ()) -> Iterator[str]:
+    """The pieces of text that ids come to."""
+    writing = Writing(tokenizer, stop)
+    for token in ids:
+        if text := writing.add(token):
+            yield text
+        if writing.stopped:
+            assert writing.add(token) == writing.end() == ""
+            return
+    if text := writing.end():
+        yield text
 
 
 def test_pieces_hold_whole_characters() -> None:

@@ -104,6 +104,20 @@ def test_other_splits_keep_their_names(split: str, tmp_path: Path) -> None:
         export_gguf(tmp_path / "no", made("qwen3", tokenizer), load(json.dumps(saved)), "f32", "tiny", {})
 
 
+def test_what_texts_begin_with_goes_out_and_comes_back(tmp_path: Path) -> None:
+    saved = json.loads(bpe().dump())
+    flags = {**dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False), "special": True}
+    saved["added_tokens"] = [{"id": 300, "content": "<s>", **flags}, {"id": 301, "content": "</s>", **flags}]
+    tokenizer = load(json.dumps(saved))
+    tokenizer.begins, tokenizer.ends = [300], [301]
+    path = export_gguf(tmp_path / "out", made("qwen3", tokenizer), tokenizer, "f32", "tiny", {})
+    _, back = adopt(path)
+    assert (list(back.begins), list(back.ends)) == ([300], [301])
+    with llama_cpp(path) as server:
+        got = server.post("/tokenize", json={"content": TEXT, "add_special": True}).json()["tokens"]
+    assert got == [300, *tokenizer.encode(TEXT).tolist()]
+
+
 def test_what_llama_cpp_does_not_know(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has GELU, not ReLU"):
         export_gguf(tmp_path / "out", made("lecture", characters()), characters(), "f32", "tiny", {})

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 from serve.running import ALPHABET, Running, running, served
 
+from quoth.generate.request import Request, Token
+from quoth.serve.answers import Reply
+from quoth.serve.app import Watch, _chunks
 from quoth.serve.asked import Limits
+from quoth.serve.metrics import Metrics
+from quoth.serve.worker import Answer, Worker
 from quoth.text.tokenizer import Characters
 
 LONG = {"model": "base", "prompt": "a", "max_tokens": 4096}
@@ -237,3 +243,27 @@ def test_what_is_no_request_ends_without_harm(server: Running, request_: bytes) 
     got = raw(server, request_)
     assert b" 500 " not in got[:20]
     assert server.health()["status"] == "ok"
+
+
+def test_who_leaves_with_events_unsent_leaves_no_task_behind() -> None:
+    class Endless:
+        finish = ""
+
+        async def tokens(self) -> AsyncIterator[list[Token]]:
+            while True:
+                yield []
+
+    model = served("base", Characters(ALPHABET))
+    reply = Reply(model, [Request(prompt=[1])], 1, chat=False)
+
+    async def leave() -> bool:
+        unsent: asyncio.Queue[str | None] = asyncio.Queue(1)
+        watch = Watch(Metrics(Worker([model.engine], 1)), "base", "completion")
+        task = asyncio.ensure_future(_chunks(reply, 0, cast(Answer, Endless()), watch, unsent.put))
+        while not unsent.full():
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task}, timeout=1.0)
+        return task.done()
+
+    assert asyncio.run(leave())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -108,13 +107,11 @@ class Conversation:
 def main(arguments: list[str], started: float) -> None:
     a = parse(Arguments, arguments, "chat")
 
-    from quoth.generate.sampling import Sampling
-    from quoth.recipes.speaking import speaking
+    from quoth.recipes.speaking import sampling_of, speaking
 
     if a.tokens < 1 or a.threads < 0:
         raise InputError("--tokens must be at least 1, and --threads 0 or more.")
-    own = [f.name for f in dataclasses.fields(Sampling) if hasattr(a, f.name)]
-    sampling = Sampling(**{name: getattr(a, name) for name in own})
+    sampling = sampling_of(a)
     run = speaking(a.run, a.checkpoint, warn, weights=a.weights, threads=a.threads)
     talk = Conversation(run.engine, run.template, a.system)
     what = "answers" if run.template else "goes on from what you write"

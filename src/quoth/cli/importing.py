@@ -10,6 +10,7 @@ import tyro
 
 from quoth.cli.arguments import parse
 from quoth.cli.output import console, print_json
+from quoth.system.errors import InputError
 
 
 @dataclass
@@ -33,7 +34,6 @@ def main(arguments: list[str], started: float) -> None:
     a = parse(Arguments, arguments, "import")
 
     from quoth.recipes.adopted import adopted
-    from quoth.system.errors import InputError
 
     try:
         run, model = adopted(Path(a.path).expanduser(), a.out)

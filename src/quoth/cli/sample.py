@@ -89,10 +89,9 @@ def main(arguments: list[str], started: float) -> None:
 def requests(a: Arguments, engine: Engine) -> list[Request]:
     """What the flags ask for, once for each text."""
     from quoth.generate.request import Request
-    from quoth.generate.sampling import Sampling
+    from quoth.recipes.speaking import sampling_of
 
-    own = [f.name for f in dataclasses.fields(Sampling) if hasattr(a, f.name)]
-    sampling, ids = Sampling(**{name: getattr(a, name) for name in own}), engine.prompt_ids(a.prompt)
+    sampling, ids = sampling_of(a), engine.prompt_ids(a.prompt)
     ends = frozenset(engine.tokenizer.ends)
     one = Request(
         prompt=ids, tokens=a.tokens, sampling=sampling, seed=a.seed, stop=a.stop, stop_ids=ends, lookup=a.lookup

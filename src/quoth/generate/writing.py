@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 from quoth.text.tokenizer import Tokenizer
 
@@ -45,15 +45,3 @@ class Writing:
         keep = max((n for s in self._stop for n in range(1, len(s)) if held.endswith(s[:n])), default=0)
         self._held = held[len(held) - keep :]
         return held[: len(held) - keep]
-
-
-def text_of(ids: Iterable[int], tokenizer: Tokenizer, stop: Sequence[str] = ()) -> Iterator[str]:
-    """Ids as text, in pieces that hold whole characters and end before the first stop string."""
-    writing = Writing(tokenizer, stop)
-    for token in ids:
-        if text := writing.add(token):
-            yield text
-        if writing.stopped:
-            return
-    if text := writing.end():
-        yield text

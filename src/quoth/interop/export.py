@@ -15,8 +15,7 @@ from quoth.generate.request import Request
 from quoth.generate.sampling import Sampling
 from quoth.interop.architectures import Architecture, architecture_of
 from quoth.interop.hugging_face import their_config
-from quoth.interop.vocabulary import their_config as their_tokenizer_config
-from quoth.interop.vocabulary import their_tokenizer
+from quoth.interop.vocabulary import their_tokenizer, their_tokenizer_config
 from quoth.interop.weights import exported
 from quoth.model.gpt import GPT
 from quoth.system.errors import InputError
@@ -83,7 +82,7 @@ def export_gguf(
 
 def unlikeliest(model: GPT, tokenizer: Tokenizer) -> int:
     """The token that the model thinks least of on the whole, in what it writes by itself."""
-    context = model.config.context
+    context = min(256, model.config.context)
     engine = Engine(model, tokenizer, slots=8)
     prompt = engine.prompt_ids("")
     free = Sampling(temperature=1.0)

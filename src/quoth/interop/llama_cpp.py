@@ -66,9 +66,9 @@ def write_gguf(
             [gguf.TokenType.CONTROL if i in special else gguf.TokenType.NORMAL for i in range(len(tokens))]
         )
         writer.add_token_merges(merges)
-        writer.add_add_bos_token(False)
+        writer.add_add_bos_token(bool(tokenizer.begins))
+        writer.add_bos_token_id([*tokenizer.begins, *ends][0])
         writer.add_eos_token_id(ends[0])
-        writer.add_bos_token_id(ends[0])
         if tokenizer.template:
             writer.add_chat_template(tokenizer.template)
         writer.add_file_type(_file_type(dtype))

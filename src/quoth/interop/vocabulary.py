@@ -77,7 +77,7 @@ def document(
     return {"version": "1.0", "added_tokens": added, **nothing, **parts}
 
 
-def their_config(tokenizer: Tokenizer, context: int) -> dict[str, Any]:
+def their_tokenizer_config(tokenizer: Tokenizer, context: int) -> dict[str, Any]:
     """`tokenizer_config.json`."""
     named = {token: text for text, token in tokenizer.special.items()}
     ends = [named[token] for token in tokenizer.ends if token in named]
@@ -85,8 +85,10 @@ def their_config(tokenizer: Tokenizer, context: int) -> dict[str, Any]:
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context,
         "clean_up_tokenization_spaces": False,
-        "add_bos_token": False,
+        "add_bos_token": bool(tokenizer.begins),
     }
+    if tokenizer.begins and tokenizer.begins[0] in named:
+        config["bos_token"] = named[tokenizer.begins[0]]
     if ends:
         config |= {"eos_token": ends[0], "pad_token": ends[0]}
     if tokenizer.template:

@@ -10,7 +10,7 @@ from quoth.system.errors import InputError
 from quoth.text.tokenizer import Tokenizer
 from quoth.text.tokenizer import read as read_tokenizer
 from quoth.train.checkpoint import read_config
-from quoth.train.keeper import whole
+from quoth.train.keeper import kept, whole
 from quoth.train.run import find_run
 
 # Windows of a model that reads longer ones are cut to so many tokens, unless --context says otherwise.
@@ -30,7 +30,7 @@ def settle(known: Settings) -> Settings:
     if not begins(known):
         return known
     run = find_run(known["init"].value)
-    c = read_config(source(run))
+    c = read_config(kept(run))
     origin = f"run {run.name}"
     shape = {name: Setting(value, origin) for name, value in asdict(c).items() if name not in ("vocabulary", "dropout")}
     asked = {name: setting for name, setting in known.items() if not setting.origin.startswith("preset")}
@@ -47,7 +47,7 @@ def settle(known: Settings) -> Settings:
         shape["context"] = Setting(LONGEST, f"of {origin}'s {c.context:,}")
     if "tokenizer" in asked:
         raise InputError(f"--init begins with {run.name}, which has its tokenizer; leave out --tokenizer.")
-    tokenizer = Setting(read_tokenizer(source(run)).name, origin)
+    tokenizer = Setting(read_tokenizer(kept(run)).name, origin)
     init = Setting(str(run.resolve()), known["init"].origin)
     return {**known, **shape, **asked, "init": init, "tokenizer": tokenizer}
 
@@ -70,7 +70,7 @@ def gentler(known: Settings, before: Settings) -> Settings:
 
 
 def source(run: str | Path) -> Path:
-    """The best checkpoint of the run that one begins with.
+    """The best checkpoint of the run that one begins with, for its weights: every file is hashed.
 
     Raises:
         InputError: it has none that is whole.
@@ -80,4 +80,4 @@ def source(run: str | Path) -> Path:
 
 def tokenizer_of(init: str, saved: Path | None = None) -> Tokenizer | None:
     """The tokenizer of a run that begins with another, as saved or as there; None for one that makes its own."""
-    return read_tokenizer(saved or source(init)) if init else None
+    return read_tokenizer(saved or kept(Path(init))) if init else None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 
 from quoth.generate.engine import Engine
 from quoth.generate.native.decoder import Weights
+from quoth.generate.sampling import Sampling
 from quoth.text.chat import Template
 from quoth.train.checkpoint import Checkpoint
 from quoth.train.keeper import load_kept
@@ -24,6 +25,16 @@ class Speaking:
     checkpoint: Checkpoint
     engine: Engine
     template: Template | None
+
+
+def sampling_of(arguments: object) -> Sampling:
+    """How tokens are drawn, by those of a command's arguments that say so.
+
+    Raises:
+        InputError: a value out of its range.
+    """
+    names = [field.name for field in fields(Sampling) if hasattr(arguments, field.name)]
+    return Sampling(**{name: getattr(arguments, name) for name in names})
 
 
 def speaking(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -233,7 +234,7 @@ class Watch:
 
 
 async def _chunks(reply: Reply, index: int, answer: Answer, watch: Watch, put: Callable[[str | None], Any]) -> None:
-    """Put the events of one choice, and at its end None."""
+    """Put the events of one choice, and at its end None; nothing more once this is cancelled, for nobody takes it."""
     try:
         first = True
         async for tokens in answer.tokens():
@@ -244,12 +245,14 @@ async def _chunks(reply: Reply, index: int, answer: Answer, watch: Watch, put: C
             first = False
         if answer.finish == "failed":
             await put(event(as_object(500, FAILED)))
-            return
-        if first and reply.echoed:
-            await put(event(reply.echo(index, answer.generation)))
-        await put(event(reply.chunk(index, [], answer.finish, first=first)))
-    finally:
-        await put(None)
+        else:
+            if first and reply.echoed:
+                await put(event(reply.echo(index, answer.generation)))
+            await put(event(reply.chunk(index, [], answer.finish, first=first)))
+    except Exception:
+        logging.getLogger(__name__).exception("An answer could not be written down.")
+        await put(event(as_object(500, FAILED)))
+    await put(None)
 
 
 async def _drain(answer: Answer, watch: Watch) -> None:

@@ -133,7 +133,7 @@ class Worker:
                     return
             came += [one for engine in self.engines if engine.busy for one in self._step(engine)]
             now = time.monotonic()
-            urgent = any(finish or not generation.answer[1:] for generation, _, finish in came)
+            urgent = any(finish or len(generation.answer) < 2 for generation, _, finish in came)
             if came and self._loop and (urgent or now - told > TOGETHER * self.running):
                 self._loop.call_soon_threadsafe(self._deliver, came)
                 came, told = [], now

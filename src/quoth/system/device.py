@@ -18,6 +18,7 @@ import torch
 
 from quoth.system.errors import InputError
 
+COMPILERS = ("g++", "clang++", "c++", "cl")
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -178,8 +179,7 @@ def can_compile(device: str) -> tuple[bool, str]:
         return False, "torch.compile is young on Apple GPUs"
     if device == "cuda":
         return True, "Triton makes the kernels"
-    compiler = os.environ.get("CXX") or next((c for c in ("g++", "clang++", "c++", "cl") if shutil.which(c)), None)
-    if not compiler or not shutil.which(compiler):
+    if not (compiler := cpp_compiler()):
         return (
             False,
             "there is no C++ compiler (on Debian or Ubuntu: apt install g++); "
@@ -188,6 +188,12 @@ def can_compile(device: str) -> tuple[bool, str]:
     if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
         return False, "Python's headers are missing (on Debian or Ubuntu: apt install python3-dev)"
     return True, f"{compiler} makes the kernels"
+
+
+def cpp_compiler() -> str | None:
+    """The C++ compiler that torch.compile would call: the one that CXX names, or the first that is here."""
+    named = os.environ.get("CXX")
+    return next((name for name in ([named] if named else COMPILERS) if shutil.which(name)), None)
 
 
 def keep_freed_memory() -> None:

@@ -6,12 +6,12 @@ import ctypes
 import hashlib
 import os
 import platform
-import shutil
 import subprocess
+import tempfile
 from functools import cache
 from pathlib import Path
 
-from quoth.system.device import cpu_flags, cpu_name
+from quoth.system.device import cpp_compiler, cpu_flags, cpu_name
 from quoth.system.errors import InputError
 from quoth.system.files import cache_folder, write_atomic
 
@@ -49,9 +49,8 @@ def is_built() -> bool:
 
 
 def _compiler() -> str | None:
-    named = os.environ.get("CXX")
-    known = [named] if named else ["g++", "clang++", "c++"]
-    return None if os.name == "nt" else next((name for name in known if shutil.which(name)), None)
+    """One whose flags are known here: Microsoft's has others."""
+    return None if os.name == "nt" else cpp_compiler()
 
 
 @cache
@@ -67,12 +66,13 @@ def _compile(compiler: str, path: Path) -> None:
     native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        command = [compiler, *FLAGS, native, str(SOURCES / "decoder.cpp"), "-o", str(aside)]
-        made = subprocess.run(command, capture_output=True, text=True)
-        if made.returncode:
-            raise BuildError(f"{compiler} failed: {made.stderr.strip().splitlines()[0] if made.stderr else 'no word'}")
-        write_atomic(path, aside.read_bytes())
-        aside.unlink()
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / path.name
+            command = [compiler, *FLAGS, native, str(SOURCES / "decoder.cpp"), "-o", str(made)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                why = done.stderr.strip().splitlines() or ["it does not say why"]
+                raise BuildError(f"{compiler} failed: {why[0]}")
+            write_atomic(path, made.read_bytes())
     except (OSError, InputError) as error:
         raise BuildError(str(error)) from error
