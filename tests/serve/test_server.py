@@ -112,7 +112,8 @@ def patient() -> Iterator[Running]:
 
 def test_who_leaves_a_stream_frees_the_slot(patient: Running) -> None:
     with patient.client.stream("POST", "/v1/completions", json={**ENDLESS, "stream": True, "n": 4}) as answer:
-        next(answer.iter_lines())
+        lines = answer.iter_lines()  # Which hangs up when it is forgotten.
+        next(lines)
         assert patient.health()["running"] == 4
     assert patient.is_idle(2.0)
 
@@ -154,7 +155,8 @@ def test_a_full_queue_says_when_to_come_back() -> None:
 def test_who_leaves_the_queue_makes_room() -> None:
     with running([served("base", Characters(ALPHABET), slots=1)], Limits(waiting=2, tokens=10**6)) as other:
         with other.client.stream("POST", "/v1/completions", json={**ENDLESS, "stream": True}) as one:
-            next(one.iter_lines())
+            lines = one.iter_lines()
+            next(lines)
             for _ in range(3):
                 with pytest.raises(httpx.ReadTimeout):
                     other.client.post("/v1/completions", json={**ENDLESS, "n": 2}, timeout=0.2)
