@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from quoth.generate.cache import Cache
+from quoth.generate.sampling import Sampling, draw
 from quoth.model.gpt import GPT
 
 
@@ -59,8 +60,31 @@ class Decoder(Protocol):
         """Take in rows, over what their slots held at these places; the logits (answers, V) of those wanted."""
         ...
 
+    def draw(
+        self, logit_RV: Tensor, rows: Sequence[int], samplings: Sequence[Sampling], uniforms: Sequence[float]
+    ) -> list[int]:
+        """`draw` for some of these rows, each as its own sampling wants."""
+        ...
 
-class TorchDecoder:
+
+class Drawing:
+    """The drawing of a `Decoder`, by PyTorch: rows that are drawn alike together."""
+
+    def draw(
+        self, logit_RV: Tensor, rows: Sequence[int], samplings: Sequence[Sampling], uniforms: Sequence[float]
+    ) -> list[int]:
+        tokens, left = [0] * len(rows), list(range(len(rows)))
+        while left:
+            alike = [i for i in left if samplings[i] == samplings[left[0]]]
+            u_B = torch.tensor([uniforms[i] for i in alike], dtype=torch.float64, device=logit_RV.device)
+            drawn = draw(logit_RV[[rows[i] for i in alike]], samplings[left[0]], u_B)
+            for i, token in zip(alike, drawn.tolist(), strict=True):
+                tokens[i] = token
+            left = [i for i in left if i not in alike]
+        return tokens
+
+
+class TorchDecoder(Drawing):
     """`Decoder` for any model with a cache, on any device.
 
     All slots take part in a step whose rows are one a slot, so that a request is computed alike whoever its
@@ -115,7 +139,7 @@ class TorchDecoder:
         return self.model(token_BT, self.cache.layers, place_BT.clamp(max=self.context - 1)).float()  # type: ignore[no-any-return]
 
 
-class WindowDecoder:
+class WindowDecoder(Drawing):
     """`Decoder` for blocks that keep no cache: each token reads the last `context` ones anew."""
 
     exact = False

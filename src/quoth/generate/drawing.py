@@ -3,53 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from quoth.generate.decoder import Decoder
 from quoth.generate.request import Chance, Generation
-from quoth.generate.sampling import adjusted, draw
+from quoth.generate.sampling import Sampling, adjusted
 from quoth.system.errors import InputError
 
 
-def draw_each(asked: Sequence[tuple[Generation, list[int], Tensor]]) -> list[list[int]]:
-    """What each request draws after each of its rows, given the tokens guessed between them and its logits (T, V).
+@dataclass(frozen=True)
+class Ready:
+    """A request whose next tokens are to be drawn: after what it has, and after each token guessed to follow.
 
-    Requests that draw alike do so together.
+    The logits are in as many rows, from `first` on.
+    """
+
+    generation: Generation
+    guessed: list[int]
+    first: int
+
+    @property
+    def rows(self) -> range:
+        return range(self.first, self.first + 1 + len(self.guessed))
+
+
+def draw_each(decoder: Decoder, logit_RV: Tensor, ready: Sequence[Ready]) -> list[list[int]]:
+    """What each request draws, in each of its rows.
 
     Raises:
         InputError: the model is broken: it has no opinion that could be drawn from.
     """
-    drawn: list[list[int]] = [[] for _ in asked]
-    left = list(range(len(asked)))
-    while left:
-        sampling = asked[left[0]][0].request.sampling
-        alike = [i for i in left if asked[i][0].request.sampling == sampling]
-        left = [i for i in left if i not in alike]
-        rows = [_adjusted(*asked[i]) for i in alike]
-        logit_RV = torch.cat(rows) if len(rows) > 1 else rows[0]
-        u_R = torch.tensor([u for i in alike for u in _uniforms(*asked[i])], dtype=torch.float64)
-        tokens = draw(logit_RV, sampling, u_R.to(logit_RV.device)).tolist()
-        if max(tokens) == logit_RV.shape[-1]:
-            raise InputError("The model's logits are no numbers: its weights are broken.")
-        for i in alike:
-            drawn[i], tokens = tokens[: len(asked[i][2])], tokens[len(asked[i][2]) :]
-    return drawn
+    rows: list[int] = []
+    samplings: list[Sampling] = []
+    uniforms: list[float] = []
+    for one in ready:
+        request, answered = one.generation.request, len(one.generation.answer)
+        if request.sampling.adjusts:
+            logit_RV = _adjusted(logit_RV, one)
+        rows += one.rows
+        samplings += [request.sampling] * len(one.rows)
+        uniforms += [one.generation.uniforms[answered + n] for n in range(len(one.rows))]
+    tokens = decoder.draw(logit_RV, rows, samplings, uniforms) if rows else []
+    if tokens and max(tokens) >= logit_RV.shape[-1]:
+        raise InputError("The model's logits are no numbers: its weights are broken.")
+    drawn = iter(tokens)
+    return [[next(drawn) for _ in one.rows] for one in ready]
 
 
-def _uniforms(generation: Generation, guessed: list[int], logit_TV: Tensor) -> list[float]:
-    return [generation.uniforms[len(generation.answer) + n] for n in range(len(logit_TV))]
-
-
-def _adjusted(generation: Generation, guessed: list[int], logit_TV: Tensor) -> Tensor:
+def _adjusted(logit_RV: Tensor, one: Ready) -> Tensor:
     """The logits with penalties and biases, each row's as if what was guessed before it were right."""
-    request = generation.request
-    if not request.sampling.logit_bias and not request.sampling.looks_back:
-        return logit_TV
-    answers = [generation.answer + guessed[:n] for n in range(len(logit_TV))]
-    return torch.stack(
-        [adjusted(row, request.sampling, request.prompt, answer) for row, answer in zip(logit_TV, answers, strict=True)]
-    )
+    request, logit_RV = one.generation.request, logit_RV.clone()
+    for n, row in enumerate(one.rows):
+        answer = one.generation.answer + one.guessed[:n]
+        logit_RV[row] = adjusted(logit_RV[row], request.sampling, request.prompt, answer)
+    return logit_RV
 
 
 def chances(logit_TV: Tensor, tokens: Sequence[int], top: int) -> list[Chance]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from quoth.generate.choice import make_decoder
 from quoth.generate.decoder import Decoder
-from quoth.generate.drawing import chances, draw_each
+from quoth.generate.drawing import Ready, chances, draw_each
 from quoth.generate.native.decoder import Weights
 from quoth.generate.request import Generation, Request, Token
 from quoth.generate.sampling import Sampling
@@ -99,21 +99,22 @@ class Engine:
         logit_RV = self.decoder.step(rows_of(turns))
         ready, at = [], 0
         for turn in turns:
-            generation, logit_TV = turn.generation, logit_RV[at : at + turn.wanted]
-            at += turn.wanted
+            generation = turn.generation
             if generation.request.echo and not generation.answer:
                 follow = generation.window[generation.read + 1 :][: len(turn.tokens)]
-                told = chances(logit_TV[: len(follow)], follow, generation.request.logprobs or 0)
+                told = chances(logit_RV[at : at + len(follow)], follow, generation.request.logprobs or 0)
                 generation.prompt_chances += told
+            at += turn.wanted
             if turn.ready:
-                ready.append((generation, turn.guessed, logit_TV[-1 - len(turn.guessed) :]))
+                ready.append(Ready(generation, turn.guessed, at - 1 - len(turn.guessed)))
             self.slots.done(turn)
-        for (generation, guessed, logit_TV), drawn in zip(ready, draw_each(ready), strict=True):
-            self._take(generation, guessed, drawn, logit_TV)
+        for one, drawn in zip(ready, draw_each(self.decoder, logit_RV, ready), strict=True):
+            self._take(one, drawn, logit_RV)
         return moved
 
-    def _take(self, generation: Generation, guessed: list[int], drawn: list[int], logit_TV: Tensor) -> None:
+    def _take(self, ready: Ready, drawn: list[int], logit_RV: Tensor) -> None:
         """Add the drawn tokens, as long as those before them were guessed rightly."""
+        generation = ready.generation
         if generation.request.tokens < 1:
             generation.finish = "length"
             self.moved.append((generation, None))
@@ -121,10 +122,10 @@ class Engine:
             if generation.finish:
                 break
             top = generation.request.logprobs
-            chance = None if top is None else chances(logit_TV[n : n + 1], [token], top)[0]
+            chance = None if top is None else chances(logit_RV[ready.rows[n]][None], [token], top)[0]
             self.moved.append((generation, generation.take(token, chance)))
             self.slots.grow(generation, token)
-            if [token] != guessed[n : n + 1]:
+            if [token] != ready.guessed[n : n + 1]:
                 break
         if generation.finish:
             self.slots.free(generation)

@@ -62,9 +62,10 @@ class Sampling:
             raise InputError("logit_bias must hold numbers.")
 
     @property
-    def looks_back(self) -> bool:
-        """Whether the tokens so far change what is drawn."""
-        return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1, 0, 0)
+    def adjusts(self) -> bool:
+        """Whether it changes logits one by one, before they are drawn from."""
+        penalties = (self.repetition_penalty, self.presence_penalty, self.frequency_penalty)
+        return penalties != (1, 0, 0) or bool(self.logit_bias)
 
 
 def adjusted(logit_V: Tensor, sampling: Sampling, prompt: Sequence[int], answer: Sequence[int]) -> Tensor:
@@ -118,7 +119,8 @@ def draw(logit_BV: Tensor, sampling: Sampling, u_B: Tensor) -> Tensor:
     Of logits that are no numbers it is V, which is none.
     """
     if sampling.temperature == 0:
-        return logit_BV.argmax(-1)
+        best = logit_BV.max(-1)
+        return torch.where(best.values.isnan(), logit_BV.shape[-1], best.indices)
     sum_BV = distribution(logit_BV, sampling).cumsum(-1)
     return torch.searchsorted(sum_BV, u_B[:, None] * sum_BV[:, -1:], right=True)[:, 0]
 

@@ -11,6 +11,7 @@
 #include <memory>
 #include <vector>
 
+#include "draw.h"
 #include "matrix.h"
 #include "team.h"
 
@@ -252,5 +253,15 @@ void decoder_matrix(Decoder* d, int layer, int part, const float* from, int outp
 void decoder_step(Decoder* d, int n, const int32_t* token, const int32_t* slot, const int32_t* position,
                   const uint8_t* wanted, float* logits) {
   d->step(n, token, slot, position, wanted, logits);
+}
+
+void decoder_draw(Decoder* d, int n, const float* logits, const int32_t* row, const Wish* wish, int32_t* token) {
+  const int V = d->s.vocabulary;
+  const int threads = n > 1 ? d->team->size : 1;
+  auto share = [&](int t) {
+    for (int i = n * t / threads; i < n * (t + 1) / threads; i++)
+      token[i] = draw(logits + size_t(row[i]) * V, V, wish[i]);
+  };
+  n > 1 ? d->team->run(share) : share(0);
 }
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from quoth.generate.decoder import Rows, weight_bytes
 from quoth.generate.native.build import library
+from quoth.generate.sampling import Sampling
 from quoth.model.config import GPTConfig
 from quoth.model.gpt import GPT, Block
 from quoth.model.layers import SwiGLU
@@ -33,6 +35,7 @@ VECTORS = [
 ]
 MATRICES = ("project", "out", "up", "down")
 STEP: list[Any] = [ctypes.c_void_p, ctypes.c_int, *3 * [ctypes.c_void_p], ctypes.c_char_p, ctypes.c_void_p]
+DRAW: list[Any] = [ctypes.c_void_p, ctypes.c_int, *4 * [ctypes.c_void_p]]
 # Outputs that lie together in a matrix.
 PANEL = 32
 
@@ -75,7 +78,7 @@ class NativeDecoder:
         self.vocabulary = c.vocabulary
         self._library = library()
         self._library.decoder_new.restype = ctypes.c_void_p
-        self._library.decoder_step.argtypes = STEP
+        self._library.decoder_step.argtypes, self._library.decoder_draw.argtypes = STEP, DRAW
         shape = _shape(c, slots, self.rows, weights, max(1, threads))
         self._pointer = ctypes.c_void_p(self._library.decoder_new(ctypes.byref(shape)))
         if not self._pointer:
@@ -90,12 +93,21 @@ class NativeDecoder:
 
     def step(self, rows: Rows) -> Tensor:
         """Take in rows; the logits (answers, V) of those that are `wanted`, in order."""
-        n, wanted = len(rows), bytes(rows.wanted)
-        table = np.array((rows.token, rows.slot, rows.position), dtype=np.int32)
+        n, wanted, table = len(rows), bytes(rows.wanted), array("i", rows.token + rows.slot + rows.position)
         logit_RV = torch.empty(sum(wanted), self.vocabulary)
-        at = table.ctypes.data
+        at, _ = table.buffer_info()
         self._library.decoder_step(self._pointer, n, at, at + 4 * n, at + 8 * n, wanted, logit_RV.data_ptr())
         return logit_RV
+
+    def draw(
+        self, logit_RV: Tensor, rows: Sequence[int], samplings: Sequence[Sampling], uniforms: Sequence[float]
+    ) -> list[int]:
+        wishes, row, token = array("d"), array("i", rows), array("i", rows)
+        for s, u in zip(samplings, uniforms, strict=True):
+            wishes.extend((s.temperature, min(s.top_k, self.vocabulary), s.top_p, s.min_p, u))
+        given, drawn = (logit_RV.data_ptr(), *(a.buffer_info()[0] for a in (row, wishes))), token.buffer_info()[0]
+        self._library.decoder_draw(self._pointer, len(rows), *given, drawn)
+        return token.tolist()
 
     def _fastest(self) -> int:
         """How many threads take the shortest time for a token; more have to be clearly faster."""
