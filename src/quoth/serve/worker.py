@@ -132,11 +132,14 @@ class Worker:
                 if self._closed:
                     return
             came += [one for engine in self.engines if engine.busy for one in self._step(engine)]
-            now = time.monotonic()
-            urgent = any(finish or len(generation.answer) < 2 for generation, _, finish in came)
-            if came and self._loop and (urgent or now - told > TOGETHER * self.running):
-                self._loop.call_soon_threadsafe(self._deliver, came)
-                came, told = [], now
+            if (now := time.monotonic()) - told > TOGETHER * self.running:
+                give, came, told = came, [], now
+            else:
+                urgent = {generation for generation, _, finish in came if finish or len(generation.answer) < 2}
+                give = [one for one in came if one[0] in urgent]
+                came = [one for one in came if one[0] not in urgent] if urgent else came
+            if give and self._loop:
+                self._loop.call_soon_threadsafe(self._deliver, give)
 
     def _step(self, engine: Engine) -> list[tuple[Generation, Token | None, Finish]]:
         """A step; where it fails, its requests are told so, and the next ones are served."""

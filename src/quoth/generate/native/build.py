@@ -72,7 +72,7 @@ def _compile(compiler: str, path: Path) -> None:
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 why = done.stderr.strip().splitlines() or ["it does not say why"]
-                raise BuildError(f"{compiler} failed: {why[0]}")
+                raise BuildError(f"{compiler} failed: {next((line for line in why if 'error' in line), why[0])}")
             write_atomic(path, made.read_bytes())
     except (OSError, InputError) as error:
         raise BuildError(str(error)) from error

@@ -130,11 +130,14 @@ struct Decoder {
     turn(mixed.at + size_t(row) * projected + head * K, q.data(), layer, QUERY_NORM, position);
     const float by = 1 / std::sqrt(float(K));
     Vector most = every(-INFINITY), total = {};
+    const float *key = keys[layer].at + at * K, *value = values[layer].at + at * deep;
+    int seen = 0;
+    for (; seen + 4 * LANES <= position + 1; seen += 4 * LANES)
+      compare<4>(q.data(), key + size_t(seen) * K, value + size_t(seen) * deep, score + seen);
+    for (; seen <= position; seen += LANES)
+      compare<1>(q.data(), key + size_t(seen) * K, value + size_t(seen) * deep, score + seen);
     for (int i = 0; i < tiles; i++) {
-      const float* key = keys[layer].at + (at + i * LANES) * K;
-      Vector a = {};
-      for (int k = 0; k < K; k++) a += q[k] * load<Vector>(key + k * LANES);
-      a *= by;
+      Vector a = load<Vector>(score + i * LANES) * by;
       if (i == tiles - 1)
         for (int l = position % LANES + 1; l < LANES; l++) a[l] = -INFINITY;
       most = a > most ? a : most;
@@ -151,10 +154,22 @@ struct Decoder {
     }
     const float share = 1 / sum(total);
     float* out = heard.at + (size_t(row) * s.heads + head) * K;
-    const float* value = values[layer].at + at * deep;
     int k = 0;
     for (; k + 4 * LANES <= deep; k += 4 * LANES) gather<4>(score, value + k, position, share, out + k, K - k);
     for (; k < deep; k += LANES) gather<1>(score, value + k, position, share, out + k, K - k);
+  }
+
+  // A query times the keys of N vectors of positions. Their values are needed next.
+  template <int N>
+  void compare(const float* q, const float* key, const float* value, float* score) const {
+    Vector a[N] = {};
+    for (int k = 0; k < s.head_size; k++)
+      for (int v = 0; v < N; v++) {
+        const size_t at = (size_t(v) * s.head_size + k) * LANES;
+        __builtin_prefetch(value + at);
+        a[v] += q[k] * load<Vector>(key + at);
+      }
+    std::memcpy(score, a, sizeof a);
   }
 
   // The sum of values by their scores, for N vectors of channels.
@@ -200,10 +215,14 @@ struct Decoder {
           const int row = u / s.kv_heads;
           remember(layer, row, u % s.kv_heads, slot[row], position[row]);
         });
-        share(n * s.heads, [&](int u) {
-          const int row = u / s.heads;
-          listen(layer, row, u % s.heads, slot[row], position[row], scores.at + size_t(t) * padded(s.context, LANES));
-        });
+        // Rows have more or less to listen to, so whoever is free takes the next one; of a lone row, each takes some heads.
+        const int some = n > 1 ? s.heads : (s.heads + team->size - 1) / team->size, shares = (s.heads + some - 1) / some;
+        for (int u; (u = team->take()) < n * shares;) {
+          const int row = u / shares, first = u % shares * some;
+          for (int head = first; head < std::min(first + some, s.heads); head++)
+            listen(layer, row, head, slot[row], position[row], scores.at + size_t(t) * padded(s.context, LANES));
+        }
+        team->wait();
         multiply(layer, OUT, heard.at, n, attended, stream.at, wide, ADD, t);
         team->wait();
         norms(layer, MLP_NORM);

@@ -25,12 +25,14 @@ class Team {
     work(0);
     wait();
   }
-  // Until all have come here.
+  // The next piece of a phase's work that nobody has taken.
+  int take() { return taken.fetch_add(1); }
+  // Until all have come here, which ends a phase.
   void wait() {
-    if (size == 1) return;
     const unsigned now = turn.load();
     if (arrived.fetch_add(1) + 1 == size) {
       arrived.store(0);
+      taken.store(0);
       turn.fetch_add(1);
     } else {
       for (int spins = 0; turn.load() == now; spins++) pause(spins);
@@ -45,7 +47,7 @@ class Team {
   }
   void serve(int t) {
     for (unsigned seen = 0;;) {
-      for (int spins = 0; round.load() == seen && spins < 20000; spins++) pause(0);
+      for (int spins = 0; round.load() == seen && spins < 20000; spins++) pause(spins);
       round.wait(seen);
       seen++;
       if (!work) return;
@@ -54,7 +56,7 @@ class Team {
     }
   }
   static void pause(int spins) {
-    if (spins > 4000) return std::this_thread::yield();
+    if (spins > 200) return std::this_thread::yield();
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -64,5 +66,5 @@ class Team {
   std::function<void(int)> work;
   std::vector<std::thread> others;
   std::atomic<unsigned> round{0}, turn{0};
-  std::atomic<int> arrived{0};
+  std::atomic<int> arrived{0}, taken{0};
 };
