@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from quoth.model.gpt import GPT
 from quoth.recipes.recipe import make, settings
@@ -69,3 +70,16 @@ def test_a_failed_compilation_is_tried_with_care_and_then_done_without_and_writt
     assert notes == expected
     written = [json.loads(line).get("note") for line in (session.folder / "metrics.jsonl").read_text().splitlines()]
     assert [note for note in written if note] == expected
+
+
+def test_gradients_that_are_no_numbers_are_not_trained_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(model: GPT, options: dict[str, object]) -> GPT:
+        view = copy.copy(model)
+        view.forward = lambda ids: model(ids) * torch.nan  # type: ignore[method-assign]
+        return view
+
+    monkeypatch.setattr("quoth.recipes.ready.compiled", broken)
+    session = small_session(tmp_path, HARDWARE)
+    notes = [event.text for event in session.events() if event.kind == "note"]
+    assert notes == ["torch.compile failed, so training goes on without it: its gradients are not finite"]
+    assert session.state.step == 5

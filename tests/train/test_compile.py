@@ -1,11 +1,12 @@
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 from quoth.model.config import family
 from quoth.model.gpt import GPT
-from quoth.train.compile import compiled
+from quoth.train.compile import compiled, tuning
 
 
 @pytest.mark.slow
@@ -24,3 +25,34 @@ def test_it_computes_the_same_with_the_same_parameters(whole: int, monkeypatch: 
     for p, g in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(p.grad, g, atol=1e-5, rtol=1e-4)
     assert type(model.blocks[0]).__name__ == "Block"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_gradients_in_bfloat16_are_those_without_compiling() -> None:
+    """In a shape whose kernels a compiler that does not know its processor has got wrong."""
+    torch.manual_seed(0)
+    model = GPT(family("modern", vocabulary=65, width=128, layers=1, context=128, initialization="normal"))
+    ids, gradients = torch.randint(65, (32, 128)), []
+    for view in (model, compiled(model)):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            logit_BTV = view(ids)
+        torch.nn.functional.cross_entropy(logit_BTV[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten()).backward()
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    for name, expected in gradients[0].items():
+        assert (gradients[1][name] - expected).norm() <= 0.05 * expected.norm(), name
+
+
+@pytest.mark.parametrize(("tuned", "options"), [("generic", {"cpp.march": "native -mtune=haswell"}), ("znver4", {})])
+def test_a_processor_that_the_compiler_does_not_know(
+    tuned: str, options: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "g++"
+    compiler.write_text(f"#!/bin/sh\necho '  -march=   \tcooperlake\n  -mtune=   \t{tuned}'\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    tuning.cache_clear()
+    assert tuning() == options
+    tuning.cache_clear()

@@ -49,9 +49,16 @@ def ready(
 
 
 def rehearse(view: nn.Module, objective: Objective, batches: BatchSource) -> None:
-    """Forward and backward once, and forget it."""
+    """Forward and backward once, and forget it.
+
+    Raises:
+        ArithmeticError: a gradient is no number: the compiler is at fault, for no step was made yet.
+    """
     view.train()
     objective(view, batches[0][0]).backward()  # type: ignore[no-untyped-call]
+    if not all(p.grad.isfinite().all() for p in view.parameters() if p.grad is not None):
+        view.zero_grad(set_to_none=True)
+        raise ArithmeticError("its gradients are not finite")
     view.zero_grad(set_to_none=True)
 
 
