@@ -52,14 +52,14 @@ def rehearse(view: nn.Module, objective: Objective, batches: BatchSource) -> Non
     """Forward and backward once, and forget it.
 
     Raises:
-        ArithmeticError: a gradient is no number: the compiler is at fault, for no step was made yet.
+        ArithmeticError: a gradient is no number, as a compiler at fault makes them.
     """
     view.train()
     objective(view, batches[0][0]).backward()  # type: ignore[no-untyped-call]
-    if not all(p.grad.isfinite().all() for p in view.parameters() if p.grad is not None):
-        view.zero_grad(set_to_none=True)
-        raise ArithmeticError("its gradients are not finite")
+    finite = all(p.grad.isfinite().all() for p in view.parameters() if p.grad is not None)
     view.zero_grad(set_to_none=True)
+    if not finite:
+        raise ArithmeticError("its gradients are not finite")
 
 
 def in_precision(objective: Objective, hardware: Hardware) -> Objective:

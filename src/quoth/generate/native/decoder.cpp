@@ -215,8 +215,9 @@ struct Decoder {
           const int row = u / s.kv_heads;
           remember(layer, row, u % s.kv_heads, slot[row], position[row]);
         });
-        // Rows have more or less to listen to, so whoever is free takes the next one; of a lone row, each takes some heads.
-        const int some = n > 1 ? s.heads : (s.heads + team->size - 1) / team->size, shares = (s.heads + some - 1) / some;
+        // Rows have more or less to listen to, so whoever is free takes the next one; of a lone row, some heads.
+        const int some = n > 1 ? s.heads : (s.heads + team->size - 1) / team->size;
+        const int shares = (s.heads + some - 1) / some;
         for (int u; (u = team->take()) < n * shares;) {
           const int row = u / shares, first = u % shares * some;
           for (int head = first; head < std::min(first + some, s.heads); head++)
