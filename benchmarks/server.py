@@ -53,8 +53,8 @@ def make(folder: Path) -> None:
     """A run of random weights, in a process of its own."""
     code = (
         "import sys; from pathlib import Path; from benchmarks.generation_worker import make; "
-        "from quoth.recipes.adopted import adopted; f = Path(sys.argv[1]); make(f, sys.argv[2]); "
-        "adopted(f / 'hf', str(f / 'run'))"
+        "from quoth.recipes.imported import import_run; f = Path(sys.argv[1]); make(f, sys.argv[2]); "
+        "import_run(f / 'hf', str(f / 'run'))"
     )
     subprocess.run([sys.executable, "-c", code, str(folder), SHAPE], cwd=ROOT, check=True, capture_output=True)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cli.helpers import MACHINE, SHAPE, Quoth, write_text
 
-from quoth.plan.memory import parameters
+from quoth.plan.footprint import parameters
 from quoth.plan.published import PUBLISHED
 
 

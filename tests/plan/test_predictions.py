@@ -10,7 +10,7 @@ from quoth.model.config import family
 from quoth.model.gpt import GPT
 from quoth.plan.costs import attention_flops_per_token, flops_per_token, step_seconds
 from quoth.plan.devices import DEVICES
-from quoth.plan.memory import memory, parameters
+from quoth.plan.footprint import memory, parameters
 from quoth.plan.predict import predict
 from quoth.plan.published import PUBLISHED
 

@@ -61,7 +61,7 @@ def test_a_failed_compilation_is_tried_with_care_and_then_done_without_and_writt
         view.forward = lambda ids: 1 / 0  # type: ignore[method-assign, assignment]
         return view
 
-    monkeypatch.setattr("quoth.recipes.ready.compiled", fragile)
+    monkeypatch.setattr("quoth.recipes.prepare.compiled", fragile)
     session = small_session(tmp_path, HARDWARE)
     notes = [event.text for event in session.events() if event.kind == "note"]
     assert tried == [TRUSTING, FAST]
@@ -78,7 +78,7 @@ def test_gradients_that_are_no_numbers_are_not_trained_with(tmp_path: Path, monk
         view.forward = lambda ids: model(ids) * torch.nan  # type: ignore[method-assign]
         return view
 
-    monkeypatch.setattr("quoth.recipes.ready.compiled", broken)
+    monkeypatch.setattr("quoth.recipes.prepare.compiled", broken)
     session = small_session(tmp_path, HARDWARE)
     notes = [event.text for event in session.events() if event.kind == "note"]
     assert notes == ["torch.compile failed, so training goes on without it: its gradients are not finite"]

@@ -14,7 +14,7 @@ import torch
 from recipes.runs import begin, resume
 
 from quoth.recipes import session as session_module
-from quoth.recipes.event import Event
+from quoth.recipes.events import Event
 from quoth.recipes.recipe import read_recipe
 from quoth.recipes.session import Session
 from quoth.system.errors import InputError

@@ -107,12 +107,12 @@ class Conversation:
 def main(arguments: list[str], started: float) -> None:
     a = parse(Arguments, arguments, "chat")
 
-    from quoth.recipes.speaking import sampling_of, speaking
+    from quoth.recipes.load_engine import load_engine, sampling_of
 
     if a.tokens < 1 or a.threads < 0:
         raise InputError("--tokens must be at least 1, and --threads 0 or more.")
     sampling = sampling_of(a)
-    run = speaking(a.run, a.checkpoint, warn, weights=a.weights, threads=a.threads)
+    run = load_engine(a.run, a.checkpoint, warn, weights=a.weights, threads=a.threads)
     talk = Conversation(run.engine, run.template, a.system)
     what = "answers" if run.template else "goes on from what you write"
     console(True).print(f"[bold]{run.name}[/] {what}. /help lists commands; Ctrl-C stops it, Ctrl-D ends.", style="dim")

@@ -40,12 +40,12 @@ def arguments_class() -> type:
 def main(arguments: list[str], started: float) -> None:
     a: Any = parse(arguments_class(), arguments, "config")
 
-    from quoth.plan.memory import parameters
-    from quoth.recipes.initial import settle
+    from quoth.plan.footprint import parameters
     from quoth.recipes.recipe import SECTIONS, origins, settings, to_toml
     from quoth.recipes.start import hardware_for, open_corpus, plan
+    from quoth.recipes.warm_start import with_shape_of_init
 
-    known = settle(settings(a.preset, Path(a.config) if a.config else None, given(a)))
+    known = with_shape_of_init(settings(a.preset, Path(a.config) if a.config else None, given(a)))
     hardware = hardware_for(known)
     data = open_corpus(known)
     recipe, known = plan(known, data, hardware, time.monotonic() - started)

@@ -38,8 +38,8 @@ def main(arguments: list[str], started: float) -> None:
     import numpy as np
     from rich.markup import escape
 
-    from quoth.recipes.again import open_again
     from quoth.recipes.recipe import read_recipe
+    from quoth.recipes.resume import open_again
     from quoth.system.device import choose
     from quoth.text.corpus import find
     from quoth.text.reading import pieces

@@ -33,10 +33,10 @@ class Arguments:
 def main(arguments: list[str], started: float) -> None:
     a = parse(Arguments, arguments, "import")
 
-    from quoth.recipes.adopted import adopted
+    from quoth.recipes.imported import import_run
 
     try:
-        run, model = adopted(Path(a.path).expanduser(), a.out)
+        run, model = import_run(Path(a.path).expanduser(), a.out)
     except ModuleNotFoundError as error:
         raise InputError(f"Reading GGUF needs {error.name}; pip install 'quoth[gguf]' brings it.") from error
     c = model.config

@@ -17,7 +17,7 @@ from quoth.cli.settings import words
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from quoth.recipes.ladder import Ladder, Outcome
+    from quoth.recipes.climb import Ladder, Outcome
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Arguments:
 def main(arguments: list[str], started: float) -> None:
     a = parse(Arguments, arguments, "ladder")
 
-    from quoth.recipes.ladder import Ladder, record, rungs_named, save
+    from quoth.recipes.climb import Ladder, record, rungs_named, save
     from quoth.system.errors import InputError
     from quoth.text.corpus import corpus
     from quoth.train.run import new_run

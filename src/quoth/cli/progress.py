@@ -17,7 +17,7 @@ from rich.text import Text
 from quoth.cli.output import count, duration, is_live
 
 if TYPE_CHECKING:
-    from quoth.recipes.event import Event
+    from quoth.recipes.events import Event
     from quoth.recipes.session import Session
 
 PLAIN_EVERY_SECONDS = 10.0

@@ -68,11 +68,11 @@ class Arguments:
 def main(arguments: list[str], started: float) -> None:
     a = parse(Arguments, arguments, "sample")
 
-    from quoth.recipes.speaking import speaking
+    from quoth.recipes.load_engine import load_engine
 
     if a.count < 1 or a.threads < 0 or a.lookup < 0:
         raise InputError("--count must be at least 1, and --threads and --lookup 0 or more.")
-    run = speaking(a.run, a.checkpoint, warn, slots=min(a.count, SLOTS), weights=a.weights, threads=a.threads)
+    run = load_engine(a.run, a.checkpoint, warn, slots=min(a.count, SLOTS), weights=a.weights, threads=a.threads)
     asked = requests(a, run.engine)
     tell_window(a, run.engine, asked[0])
     began = time.perf_counter()
@@ -89,7 +89,7 @@ def main(arguments: list[str], started: float) -> None:
 def requests(a: Arguments, engine: Engine) -> list[Request]:
     """What the flags ask for, once for each text."""
     from quoth.generate.request import Request
-    from quoth.recipes.speaking import sampling_of
+    from quoth.recipes.load_engine import sampling_of
 
     sampling, ids = sampling_of(a), engine.prompt_ids(a.prompt)
     ends = frozenset(engine.tokenizer.ends)

@@ -133,12 +133,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 def load(a: Arguments) -> list[Served]:
     """The models of the runs."""
-    from quoth.recipes.speaking import speaking
+    from quoth.recipes.load_engine import load_engine
     from quoth.serve.asked import Served
 
     models = []
     for name in a.runs:
-        run = speaking(name, a.checkpoint, warn, slots=a.slots, weights=a.weights, threads=a.threads)
+        run = load_engine(name, a.checkpoint, warn, slots=a.slots, weights=a.weights, threads=a.threads)
         folder = run.checkpoint.folder
         made = int((folder / "manifest.json").stat().st_mtime)
         models.append(Served(run.name, run.engine, made, run.template, fingerprint_of(folder)))

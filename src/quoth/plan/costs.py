@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quoth.model.config import GPTConfig
 from quoth.plan.devices import Device
-from quoth.plan.memory import parameters
+from quoth.plan.footprint import parameters
 
 # Tokens a parameter at which a given number of FLOPs is best spent (Hoffmann et al. 2022, arXiv:2203.15556).
 OPTIMAL_TOKENS = 20

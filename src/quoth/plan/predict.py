@@ -14,7 +14,7 @@ from quoth.plan.costs import (
     step_seconds,
 )
 from quoth.plan.devices import Device
-from quoth.plan.memory import Memory, largest_batch, memory, parameters
+from quoth.plan.footprint import Memory, largest_batch, memory, parameters
 
 # A device's own use, and what fragments take.
 HEADROOM = 0.92

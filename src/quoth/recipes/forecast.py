@@ -9,13 +9,13 @@ from typing import Any
 from quoth.plan.calibrate import Trial, calibrate
 from quoth.plan.costs import OPTIMAL_TOKENS, attention_flops_per_token, flops_per_token, step_seconds
 from quoth.plan.devices import DEVICES
-from quoth.plan.memory import memory, parameters
+from quoth.plan.footprint import memory, parameters
 from quoth.plan.predict import predict
 from quoth.plan.published import PUBLISHED
-from quoth.recipes.initial import settle
 from quoth.recipes.presets import PRESETS
 from quoth.recipes.recipe import HOME, Recipe, read_recipe, settings, to_toml, with_origins
 from quoth.recipes.start import hardware_for, open_corpus, plan
+from quoth.recipes.warm_start import with_shape_of_init
 from quoth.system.device import can_compile
 from quoth.system.errors import InputError
 from quoth.system.memory import available_bytes
@@ -58,7 +58,7 @@ def recipe_of(what: str, flags: dict[str, Any], started: float) -> tuple[Recipe,
         if flags:
             raise InputError(f"The run {what} has its settings; leave out --{min(flags).replace('_', '-')}.")
         return recipe, recipe.run.compile == "on" or (recipe.run.compile == "auto" and can_compile("cpu")[0])
-    known = settle(settings(what, None, flags))
+    known = with_shape_of_init(settings(what, None, flags))
     hardware = hardware_for(known)
     recipe, _ = plan(known, open_corpus(known), hardware, time.monotonic() - started)
     return recipe, hardware.compile

@@ -15,11 +15,11 @@ from torch import nn
 
 from quoth.generate.engine import Engine
 from quoth.model.gpt import GPT
-from quoth.recipes.event import STOPS, Event, Stop
-from quoth.recipes.memory import memory_refusals
-from quoth.recipes.ready import in_precision, ready
+from quoth.recipes.diagnose import fault, left_out, overfitting, rate_too_high, returned, unending
+from quoth.recipes.events import STOPS, Event, Stop
+from quoth.recipes.limits import memory_refusals
+from quoth.recipes.prepare import in_precision, prepare
 from quoth.recipes.recipe import Recipe, to_toml, with_origins
-from quoth.recipes.remarks import fault, left_out, overfitting, rate_too_high, returned, unending
 from quoth.recipes.state import RunState, read_state
 from quoth.recipes.summary import summary
 from quoth.studio.report import write_report
@@ -156,7 +156,7 @@ class Session:
     def _ready(self, objective: Objective) -> Generator[Event, None, nn.Module]:
         begin = time.monotonic()
         again = self.recipe.run.recompute
-        view, why = ready(self.model, objective, self.batches, self.hardware, self.world, recompute=again)
+        view, why = prepare(self.model, objective, self.batches, self.hardware, self.world, recompute=again)
         if why:
             yield from self._note("compile", f"torch.compile failed, so training goes on without it: {why}")
         self.compile_seconds = time.monotonic() - begin

@@ -8,12 +8,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from quoth.recipes.again import go_on
 from quoth.recipes.dial import complete
-from quoth.recipes.initial import begins, gentler, settle, source, tokenizer_of
-from quoth.recipes.memory import check_memory
+from quoth.recipes.limits import check_memory
 from quoth.recipes.recipe import Recipe, Settings, make, origins, parse_recipe, settings, to_toml
+from quoth.recipes.resume import resume_session
 from quoth.recipes.session import Session
+from quoth.recipes.warm_start import init_checkpoint, is_warm_start, lower_rates, tokenizer_of, with_shape_of_init
 from quoth.system.device import Hardware, choose, cores, gpus
 from quoth.system.errors import InputError
 from quoth.system.files import write_atomic
@@ -42,12 +42,14 @@ def start(
     world = world or World()
     if resume:
         others = {"preset": preset != "laptop", "config": config, "out": out}
-        return go_on(resume, flags, [name for name, used in others.items() if used], started, world)
+        return resume_session(resume, flags, [name for name, used in others.items() if used], started, world)
     if begun := world.remembered():
-        return go_on(begun, {}, [], started, world)  # By processes that died, and were started again with these.
+        return resume_session(
+            begun, {}, [], started, world
+        )  # By processes that died, and were started again with these.
     if not world.leads:
         return _follow(json.loads(world.tell("")), started, world)
-    known = settle(settings(preset, config, flags))
+    known = with_shape_of_init(settings(preset, config, flags))
     hardware = hardware_for(known, world)
     data = open_corpus(known)
     recipe, known = plan(known, data, replace(hardware, flops=hardware.flops * world.size), time.monotonic() - started)
@@ -63,7 +65,7 @@ def first_session(*given: Any) -> Session:
     """A session that takes nothing up, and begins with another run's weights where the recipe says so."""
     session = Session(*given)
     if session.recipe.run.init:
-        session.begin_with(source(session.recipe.run.init))
+        session.begin_with(init_checkpoint(session.recipe.run.init))
     return session
 
 
@@ -79,7 +81,7 @@ def _follow(said: dict[str, Any], started: float, world: World) -> Session:
 
 def plan(known: Settings, data: Corpus, hardware: Hardware, elapsed: float) -> tuple[Recipe, Settings]:
     """The complete recipe: the dial fills what is not known, from the time that is left."""
-    known = gentler(complete(known, data, hardware, elapsed), known)
+    known = lower_rates(complete(known, data, hardware, elapsed), known)
     recipe = make(known, data.tokenizer.vocabulary)
     for split in ("train", "validation"):
         have, need = len(getattr(data, split)), recipe.model.context + 1
@@ -113,6 +115,6 @@ def hardware_for(known: Settings, world: World | None = None) -> Hardware:
 def open_corpus(known: Settings) -> Corpus:
     """The data that is asked for."""
     get = {name: known[name].value for name in ("data", "tokenizer", "separator", "errors") if name in known}
-    if begins(known):
+    if is_warm_start(known):
         get["tokenizer"] = tokenizer_of(known["init"].value)
     return corpus(**get)

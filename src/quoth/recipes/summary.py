@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from quoth.recipes.event import Stop
+from quoth.recipes.events import Stop
 from quoth.recipes.state import RunState
 from quoth.text.corpus import Corpus
 from quoth.train.evaluate import Evaluation

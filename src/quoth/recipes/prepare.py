@@ -17,7 +17,7 @@ from quoth.train.objectives import Objective
 from quoth.train.parallel import replicated
 
 
-def ready(
+def prepare(
     model: GPT,
     objective: Objective,
     batches: BatchSource,

@@ -16,7 +16,7 @@ from quoth.train.keeper import Keeper
 from quoth.train.run import new_run
 
 
-def adopted(path: Path, out: str | None) -> tuple[Path, GPT]:
+def import_run(path: Path, out: str | None) -> tuple[Path, GPT]:
     """Read somebody else's model and make a run of it: its folder, and the model.
 
     Raises:

@@ -19,7 +19,7 @@ LONGEST = 512
 RATE = 0.1
 
 
-def settle(known: Settings) -> Settings:
+def with_shape_of_init(known: Settings) -> Settings:
     """What is known, with the shape of the run that `init` names, where it names one; that itself as a path.
 
     What a preset says of the shape gives way.
@@ -27,7 +27,7 @@ def settle(known: Settings) -> Settings:
     Raises:
         InputError: there is no such run, or a shape was given that is not its.
     """
-    if not begins(known):
+    if not is_warm_start(known):
         return known
     run = find_run(known["init"].value)
     c = read_config(kept(run))
@@ -52,14 +52,14 @@ def settle(known: Settings) -> Settings:
     return {**known, **shape, **asked, "init": init, "tokenizer": tokenizer}
 
 
-def begins(known: Settings) -> bool:
+def is_warm_start(known: Settings) -> bool:
     """Whether a run is named to begin with."""
     return "init" in known and bool(known["init"].value)
 
 
-def gentler(known: Settings, before: Settings) -> Settings:
+def lower_rates(known: Settings, before: Settings) -> Settings:
     """With lower learning rates than a new model's, where none were given `before` the dial, but by a preset."""
-    if not begins(known):
+    if not is_warm_start(known):
         return known
     rates: Settings = {
         name: Setting(known[name].value * RATE, f"{known[name].origin}, a tenth, to go on from a run")
@@ -69,7 +69,7 @@ def gentler(known: Settings, before: Settings) -> Settings:
     return {**known, **rates}
 
 
-def source(run: str | Path) -> Path:
+def init_checkpoint(run: str | Path) -> Path:
     """The best checkpoint of the run that one begins with, for its weights: every file is hashed.
 
     Raises:

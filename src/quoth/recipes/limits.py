@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from quoth.model.attention import LONG_WINDOW
-from quoth.plan.memory import largest_batch, memory
+from quoth.plan.footprint import largest_batch, memory
 from quoth.recipes.recipe import Recipe
 from quoth.system.device import Hardware
 from quoth.system.errors import InputError

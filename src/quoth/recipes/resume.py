@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from quoth.recipes.initial import source, tokenizer_of
-from quoth.recipes.memory import check_memory
+from quoth.recipes.limits import check_memory
 from quoth.recipes.recipe import HOME, Recipe, parse_recipe, read_recipe, to_toml, with_origins
 from quoth.recipes.session import Session
+from quoth.recipes.warm_start import init_checkpoint, tokenizer_of
 from quoth.system.device import Hardware, choose, cores, environment
 from quoth.system.errors import InputError
 from quoth.system.files import read_json, sha256_of, write_atomic
@@ -29,7 +29,7 @@ CHANGEABLE = {
 }
 
 
-def go_on(resume: str, flags: dict[str, Any], others: list[str], started: float, world: World) -> Session:
+def resume_session(resume: str, flags: dict[str, Any], others: list[str], started: float, world: World) -> Session:
     """A session that goes on where a run stands.
 
     `flags` are settings that were given, `others` the names of other arguments.
@@ -63,7 +63,7 @@ def go_on(resume: str, flags: dict[str, Any], others: list[str], started: float,
         )
     session.remarks += said
     if recipe.run.init and not saved:
-        session.begin_with(source(recipe.run.init))
+        session.begin_with(init_checkpoint(recipe.run.init))
     session.resume(saved)
     if recipe.run.steps and flags and session.state.step >= recipe.run.steps:
         raise InputError(f"{folder} has taken {session.state.step:,} steps already; give more --steps to go on.")

@@ -13,9 +13,9 @@ import pytest
 import torch
 from recipes.runs import begin, resume
 
-from quoth.recipes import again
+from quoth.recipes import resume as resuming
 from quoth.recipes import session as session_module
-from quoth.recipes.event import Event
+from quoth.recipes.events import Event
 from quoth.recipes.recipe import read_recipe
 from quoth.recipes.session import PATIENCE, Session
 from quoth.recipes.state import RunState
@@ -160,8 +160,8 @@ def test_it_says_what_its_bits_depend_on_and_has_changed(place: Path, monkeypatc
     killed(begin(steps=10, checkpoint_every=5), 7)
     facts = json.loads((kept(place / "run", "last") / "environment.json").read_text())
     assert facts["threads"] == facts["world"] == 1
-    real = again.environment
-    monkeypatch.setattr(again, "environment", lambda: {**real(), "torch": "9.0", "cpu": "another"})
+    real = resuming.environment
+    monkeypatch.setattr(resuming, "environment", lambda: {**real(), "torch": "9.0", "cpu": "another"})
     notes = [event.text for event in resume().events() if event.kind == "note"]
     assert notes == [
         f"The run began with torch {facts['torch']} (now 9.0); cpu {facts['cpu']} (now another): it goes on, but not "

@@ -22,7 +22,7 @@ from quoth.ladder.judge import sampled_loss, written
 from quoth.ladder.rung import SMALL, Rung
 from quoth.model.gpt import GPT
 from quoth.recipes.start import start
-from quoth.studio.ladder import write_ladder_report
+from quoth.studio.ladder_report import write_ladder_report
 from quoth.system.errors import InputError, suggestion
 from quoth.system.files import write_atomic
 from quoth.text.corpus import Corpus, corpus

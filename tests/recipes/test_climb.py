@@ -7,8 +7,8 @@ import torch
 
 from quoth.ladder import topics
 from quoth.ladder.judge import sampled_loss
-from quoth.recipes import ladder as recipe
-from quoth.recipes.ladder import NAMES, RUNGS, Ladder, record, rungs_named, save
+from quoth.recipes import climb as recipe
+from quoth.recipes.climb import NAMES, RUNGS, Ladder, record, rungs_named, save
 from quoth.system.errors import InputError
 from quoth.text.corpus import corpus
 from quoth.train.evaluate import evaluate

@@ -18,7 +18,7 @@ from quoth.train.run import find_run
 
 
 @dataclass(frozen=True)
-class Speaking:
+class LoadedEngine:
     """A run that speaks; without a template it goes on from a text."""
 
     name: str
@@ -37,9 +37,9 @@ def sampling_of(arguments: object) -> Sampling:
     return Sampling(**{name: getattr(arguments, name) for name in names})
 
 
-def speaking(
+def load_engine(
     run: str, which: str, say: Callable[[str], None], *, slots: int = 1, weights: Weights = "float32", threads: int = 0
-) -> Speaking:
+) -> LoadedEngine:
     """Load the best or last checkpoint of a run; what has to be said of broken ones is said.
 
     Raises:
@@ -50,4 +50,4 @@ def speaking(
     kept = load_kept(folder, which, "cpu", say)
     engine = Engine(kept.model, kept.tokenizer, slots=slots, weights=weights, threads=threads, compiled=True)
     template = Template(kept.tokenizer.template) if kept.tokenizer.template else None
-    return Speaking(folder.name, kept, engine, template)
+    return LoadedEngine(folder.name, kept, engine, template)

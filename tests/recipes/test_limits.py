@@ -12,9 +12,9 @@ import torch
 
 from quoth.model.config import GPTConfig, family
 from quoth.model.gpt import GPT
-from quoth.plan.memory import largest_batch, parameters
-from quoth.plan.memory import memory as step_memory
-from quoth.recipes import memory
+from quoth.plan.footprint import largest_batch, parameters
+from quoth.plan.footprint import memory as step_memory
+from quoth.recipes import limits
 from quoth.recipes.recipe import make, settings
 from quoth.system.device import Hardware
 from quoth.system.errors import InputError
@@ -113,20 +113,20 @@ CPU = Hardware("cpu", "float32", 1, False, 1e9, {})
 
 def test_a_step_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = make(settings("laptop", None, {"width": 64, "layers": 2, "batch": 64, "accumulate": 2}), 65)
-    monkeypatch.setattr(memory, "available_bytes", lambda device: 100_000_000)
+    monkeypatch.setattr(limits, "available_bytes", lambda device: 100_000_000)
     with pytest.raises(
         InputError, match=r"batch 64 needs about \d.* but 100 MB are free: --batch \d+ would fit"
     ) as said:
-        memory.check_memory(recipe, CPU)
+        limits.check_memory(recipe, CPU)
     batch = int(str(said.value).partition("free: --batch ")[2].partition(" ")[0])
     assert f"--accumulate {-(-128 // batch)}" in str(said.value)
     smaller = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, batch=batch))
-    memory.check_memory(smaller, CPU)
-    monkeypatch.setattr(memory, "available_bytes", lambda device: 1_000_000)
+    limits.check_memory(smaller, CPU)
+    monkeypatch.setattr(limits, "available_bytes", lambda device: 1_000_000)
     with pytest.raises(InputError, match="not even a batch of 1 fits"):
-        memory.check_memory(smaller, CPU)
-    monkeypatch.setattr(memory, "available_bytes", lambda device: None)
-    memory.check_memory(recipe, CPU)
+        limits.check_memory(smaller, CPU)
+    monkeypatch.setattr(limits, "available_bytes", lambda device: None)
+    limits.check_memory(recipe, CPU)
 
 
 @pytest.mark.parametrize(
@@ -141,17 +141,17 @@ def test_a_step_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_running_out_is_a_sentence(error: Exception) -> None:
     recipe = make(settings("laptop", None, {"batch": 64}), 65)
     message = r"Memory ran out with batch 64 .* --batch 32 with --accumulate 2"
-    with pytest.raises(InputError, match=message), memory.memory_refusals(recipe):
+    with pytest.raises(InputError, match=message), limits.memory_refusals(recipe):
         raise error
 
 
 def test_other_errors_stay_as_they_are() -> None:
-    with pytest.raises(RuntimeError, match="shapes"), memory.memory_refusals(make(settings("laptop"), 65)):
+    with pytest.raises(RuntimeError, match="shapes"), limits.memory_refusals(make(settings("laptop"), 65)):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
 
 def test_a_real_allocation_that_fails() -> None:
-    with pytest.raises(InputError, match="Memory ran out"), memory.memory_refusals(make(settings("laptop"), 65)):
+    with pytest.raises(InputError, match="Memory ran out"), limits.memory_refusals(make(settings("laptop"), 65)):
         torch.empty(2**55)
 
 
