@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from quoth.generate.engine import Engine
     from quoth.generate.request import Request
     from quoth.generate.sampling import Sampling
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from quoth.train.checkpoint import load, save
     from quoth.train.evaluate import evaluate
     from quoth.train.loop import fit
-    from quoth.train.objectives import next_token
+    from quoth.train.objectives import next_token, token_loss
     from quoth.train.optimizers import OptimizerConfig, make_optimizer
 
 _HOME = {
@@ -40,6 +41,7 @@ _HOME = {
     "make_optimizer": "train.optimizers",
     "next_token": "train.objectives",
     "save": "train.checkpoint",
+    "token_loss": "train.objectives",
 }
 
 __all__ = [
@@ -59,10 +61,15 @@ __all__ = [
     "make_optimizer",
     "next_token",
     "save",
+    "token_loss",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("quoth")
     if name not in _HOME:
         raise AttributeError(f"module 'quoth' has no attribute {name!r}")
     return getattr(import_module(f"quoth.{_HOME[name]}"), name)

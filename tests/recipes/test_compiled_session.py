@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from quoth.model.gpt import GPT
+from quoth.recipes.events import Evaluated, Note
+from quoth.recipes.pretraining import pretraining
 from quoth.recipes.recipe import make, settings
 from quoth.recipes.session import Session
 from quoth.system.device import Hardware
+from quoth.system.world import World
 from quoth.text.corpus import corpus
 from quoth.train.compile import FAST, TRUSTING
 
@@ -26,7 +29,7 @@ def small_session(folder: Path, hardware: Hardware, **changes: object) -> Sessio
     recipe = make(settings("laptop", flags=shape | changes), data.tokenizer.vocabulary)
     run = folder / f"run-{hardware.compile}"
     (run / "samples").mkdir(parents=True)
-    return Session(recipe, data, hardware, run, time.monotonic())
+    return Session(recipe, pretraining(recipe, data, hardware, World()), hardware, run, time.monotonic())
 
 
 @pytest.mark.slow
@@ -42,8 +45,8 @@ def test_a_session_trains_compiled_and_learns_what_it_learns_without(
         how = {"recompute": careful and compiled, "deterministic": careful and compiled}
         session = small_session(tmp_path, replace(HARDWARE, compile=compiled), **how)
         events = list(session.events())
-        assert not [event.text for event in events if event.kind == "note"]
-        losses.append(session.evaluation.loss)
+        assert not [event.text for event in events if isinstance(event, Note)]
+        losses.append(session.state.validation_loss)
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
 
@@ -63,10 +66,10 @@ def test_a_failed_compilation_is_tried_with_care_and_then_done_without_and_writt
 
     monkeypatch.setattr("quoth.recipes.prepare.compiled", fragile)
     session = small_session(tmp_path, HARDWARE)
-    notes = [event.text for event in session.events() if event.kind == "note"]
+    notes = [event.text for event in session.events() if isinstance(event, Note)]
     assert tried == [TRUSTING, FAST]
     assert session.state.step == 5
-    expected = ["torch.compile failed, so training goes on without it: division by zero"] if broken == 2 else []
+    expected = ["torch.compile failed, so training goes on without it: division by zero."] if broken == 2 else []
     assert notes == expected
     written = [json.loads(line).get("note") for line in (session.folder / "metrics.jsonl").read_text().splitlines()]
     assert [note for note in written if note] == expected
@@ -80,6 +83,46 @@ def test_gradients_that_are_no_numbers_are_not_trained_with(tmp_path: Path, monk
 
     monkeypatch.setattr("quoth.recipes.prepare.compiled", broken)
     session = small_session(tmp_path, HARDWARE)
-    notes = [event.text for event in session.events() if event.kind == "note"]
-    assert notes == ["torch.compile failed, so training goes on without it: its gradients are not finite"]
+    notes = [event.text for event in session.events() if isinstance(event, Note)]
+    assert notes == ["torch.compile failed, so training goes on without it: its gradients are not finite."]
     assert session.state.step == 5
+
+
+class Scaled(torch.autograd.Function):
+    """Passes values on, and gradients times 1.05."""
+
+    @staticmethod
+    def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return 1.05 * gradient
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gradients_that_are_wrong_are_not_trained_with(
+    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(model: GPT, options: dict[str, object]) -> GPT:
+        view = copy.copy(model)
+        view.forward = lambda ids: Scaled.apply(model(ids))  # type: ignore[method-assign]
+        return view
+
+    session = small_session(tmp_path, replace(HARDWARE, dtype=dtype))
+    before = [p.clone() for p in session.model.parameters()]
+    monkeypatch.setattr("quoth.recipes.prepare.compiled", broken)
+    (note,) = notes_before_the_first_step(session)
+    assert note.startswith("torch.compile failed, so training goes on without it: its gradient of ")
+    assert note.endswith("is wrong by 5%.")
+    assert all(torch.equal(p, b) and p.grad is None for p, b in zip(session.model.parameters(), before, strict=True))
+
+
+def notes_before_the_first_step(session: Session) -> list[str]:
+    notes = []
+    for event in session.events():
+        if isinstance(event, Note):
+            notes.append(event.text)
+        if isinstance(event, Evaluated):
+            break
+    return notes

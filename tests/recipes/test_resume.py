@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ import torch
 from recipes.runs import begin, resume
 
 from quoth.recipes import resume as resuming
-from quoth.recipes import session as session_module
-from quoth.recipes.events import Event
+from quoth.recipes.events import Evaluated, Event, Finished, Note, Ready, Trained
 from quoth.recipes.recipe import read_recipe
 from quoth.recipes.session import PATIENCE, Session
 from quoth.recipes.state import RunState
 from quoth.system.errors import InputError
 from quoth.train.keeper import checkpoints, kept
+from quoth.train.objectives import next_token
 from quoth.train.run import read_metrics
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -37,7 +38,7 @@ def until(session: Session, step: int, stop: str = "interrupted") -> list[Event]
     events = []
     for event in session.events():
         events.append(event)
-        if event.kind == "step" and event.step == step:
+        if isinstance(event, Trained) and event.step == step:
             session.stop = stop  # type: ignore[assignment]
     return events
 
@@ -45,10 +46,9 @@ def until(session: Session, step: int, stop: str = "interrupted") -> list[Event]
 def killed(session: Session, step: int) -> None:
     """As kill -9 would end it: nothing is done after a step."""
     for event in session.events():
-        if event.kind == "step" and event.step == step:
+        if isinstance(event, Trained) and event.step == step:
             break
-    assert session.keeper
-    session.keeper.finish()
+    session.checkpoints.settle()
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
@@ -93,7 +93,7 @@ def test_without_a_checkpoint_it_begins_anew(place: Path) -> None:
     list(begin("through", steps=12).events())
     killed(begin(steps=12), 3)
     events = list(resume().events())
-    assert [event.text for event in events if event.kind == "note"] == [
+    assert [event.text for event in events if isinstance(event, Note)] == [
         "There was no checkpoint yet, so the run begins anew."
     ]
     assert digests(place / "run") == digests(place / "through")
@@ -106,7 +106,7 @@ def test_from_a_broken_checkpoint_it_goes_on_with_the_one_before(place: Path) ->
     broken = checkpoints(place / "run")[0] / "optimizer.safetensors"
     broken.write_bytes(broken.read_bytes()[:-3])
     events = list(resume().events())
-    (note,) = [event.text for event in events if event.kind == "note"]
+    (note,) = [event.text for event in events if isinstance(event, Note)]
     assert note.endswith("was changed since it was saved. In its place step-000005 is taken.")
     assert digests(place / "run") == digests(place / "through")
 
@@ -114,7 +114,7 @@ def test_from_a_broken_checkpoint_it_goes_on_with_the_one_before(place: Path) ->
 def test_a_finished_run_can_be_made_longer(place: Path) -> None:
     (*_, finished) = begin(steps=10).events()
     events = list(resume().events())
-    assert not [event for event in events if event.kind == "step"]
+    assert not [event for event in events if isinstance(event, Trained)]
     for key in ("steps", "validation_loss", "best_step"):
         assert events[-1].summary[key] == finished.summary[key]
     (*_, longer) = resume(steps=15, evaluate_every=5).events()
@@ -162,7 +162,7 @@ def test_it_says_what_its_bits_depend_on_and_has_changed(place: Path, monkeypatc
     assert facts["threads"] == facts["world"] == 1
     real = resuming.environment
     monkeypatch.setattr(resuming, "environment", lambda: {**real(), "torch": "9.0", "cpu": "another"})
-    notes = [event.text for event in resume().events() if event.kind == "note"]
+    notes = [event.text for event in resume().events() if isinstance(event, Note)]
     assert notes == [
         f"The run began with torch {facts['torch']} (now 9.0); cpu {facts['cpu']} (now another): it goes on, but not "
         "to the same bits as without a break."
@@ -171,7 +171,7 @@ def test_it_says_what_its_bits_depend_on_and_has_changed(place: Path, monkeypatc
 
 def test_a_terminated_run_only_saves(place: Path) -> None:
     events = until(begin(steps=100, evaluate_every=1000), 7, "terminated")
-    assert [event.kind for event in events if event.kind != "step"] == ["ready", "evaluated", "finished"]
+    assert [type(event) for event in events if not isinstance(event, Trained)] == [Ready, Evaluated, Finished]
     assert events[-1].summary["stopped"] == "terminated"
     assert checkpoints(place / "run")[0].name == "step-000007"
     list(begin("through", steps=20).events())
@@ -179,16 +179,16 @@ def test_a_terminated_run_only_saves(place: Path) -> None:
     assert json.loads((place / "run/summary.json").read_text())["steps"] == 20
 
 
-def test_a_long_evaluation_ends_when_the_run_is_terminated(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_evaluation_ends_when_the_run_is_terminated(place: Path) -> None:
     session = begin(steps=20, evaluate_every=10)
-    real = session_module.evaluate
+    judge = session.stage.judge
 
-    def slow(*arguments: Any, **rest: Any) -> Any:
+    def slow(model: Any, go_on: Any) -> Any:
         if session.state.step == 10:
             session.stop = "terminated"
-        return real(*arguments, **rest)
+        return judge(model, go_on)
 
-    monkeypatch.setattr(session_module, "evaluate", slow)
+    session.stage = replace(session.stage, judge=slow)
     (*_, finished) = session.events()
     assert finished.summary["steps"] == 10
     assert checkpoints(place / "run")[0].name == "step-000010"
@@ -196,19 +196,18 @@ def test_a_long_evaluation_ends_when_the_run_is_terminated(place: Path, monkeypa
 
 def test_past_batches_that_do_harm(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = begin(steps=60, checkpoint_every=5, spikes=0.0)
-    objective = session_module.next_token
     harmful = range(17, 17 + PATIENCE)
     seen: list[int] = []
 
     def spoiled(model: Any, batch: Any) -> Any:
-        number = next(n for n in range(200) if session.batches[n][0].seed == batch.seed)
+        number = next(n for n in range(200) if session.stage.batches[n][0].seed == batch.seed)
         if model.training:
             seen.append(number)
-        return objective(model, batch) * (float("nan") if number in harmful and model.training else 1.0)
+        return next_token(model, batch) * (float("nan") if number in harmful and model.training else 1.0)
 
-    monkeypatch.setattr(session_module, "next_token", spoiled)
+    session.stage = replace(session.stage, objective=spoiled)
     events = list(session.events())
-    notes = [event.text for event in events if event.kind == "note"]
+    notes = [event.text for event in events if isinstance(event, Note)]
     assert notes == [
         "At step 18 (batch 17) the loss is not finite; such steps are left out.",
         f"At step {17 + PATIENCE} the loss is not finite, as at the {PATIENCE - 1} steps before it, so the run went "
@@ -223,17 +222,16 @@ def test_past_batches_that_do_harm(place: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_step_that_is_left_out_changes_no_bit(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = begin(steps=80, spikes=6.0)
-    objective = session_module.next_token
 
     def spiking(model: Any, batch: Any) -> Any:
-        return objective(model, batch) * (50.0 if batch.seed == session.batches[70][0].seed else 1.0)
+        return next_token(model, batch) * (50.0 if batch.seed == session.stage.batches[70][0].seed else 1.0)
 
-    monkeypatch.setattr(session_module, "next_token", spiking)
+    session.stage = replace(session.stage, objective=spiking)
     weights: list[torch.Tensor] = []
     for event in session.events():
-        if event.kind in ("step", "note") and event.step in (70, 71):
+        if isinstance(event, Trained | Note) and event.step in (70, 71):
             weights.append(torch.cat([p.detach().flatten().clone() for p in session.model.parameters()]))
-        if event.kind == "note":
+        if isinstance(event, Note):
             assert event.text.startswith("At step 71 (batch 70) the loss of ")
             assert event.text.endswith(" is a spike; such steps are left out.")
     assert len(weights) == 2
@@ -254,7 +252,7 @@ def test_a_full_disk_for_a_while_does_not_end_a_run(place: Path, monkeypatch: py
 
     monkeypatch.setattr(os, "fsync", full)
     events = list(session.events())
-    (note,) = [event.text for event in events if event.kind == "note"]
+    (note,) = [event.text for event in events if isinstance(event, Note)]
     assert note.startswith("No space is left to write")
     assert note.endswith("Training goes on, and the next checkpoint is tried as usual.")
     assert checkpoints(place / "run")[0].name == "step-000020"
@@ -272,14 +270,13 @@ def test_any_part_of_the_newest_checkpoint_may_be_broken(name: str, place: Path)
 
 def test_losses_that_stay_high_send_it_back(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = begin(steps=130, checkpoint_every=10)
-    objective = session_module.next_token
 
     def high(model: Any, batch: Any) -> Any:
-        spoiled = any(batch.seed == session.batches[n][0].seed for n in range(95, 95 + PATIENCE))
-        return objective(model, batch) * (9.0 if spoiled else 1.0)
+        spoiled = any(batch.seed == session.stage.batches[n][0].seed for n in range(95, 95 + PATIENCE))
+        return next_token(model, batch) * (9.0 if spoiled else 1.0)
 
-    monkeypatch.setattr(session_module, "next_token", high)
-    notes = [event.text for event in session.events() if event.kind == "note"]
+    session.stage = replace(session.stage, objective=high)
+    notes = [event.text for event in session.events() if isinstance(event, Note)]
     assert len(notes) == 2
     assert notes[0].startswith("At step 96 (batch 95) the loss of ")
     assert notes[1].endswith("went back to the checkpoint of step 90, and goes on from there with batch 115.")
@@ -289,13 +286,12 @@ def test_losses_that_stay_high_send_it_back(place: Path, monkeypatch: pytest.Mon
 
 def test_a_run_that_ends_in_a_step_that_is_left_out_is_saved(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = begin(steps=20, checkpoint_every=7)
-    objective = session_module.next_token
-    last = session.batches[19][0].seed
-    monkeypatch.setattr(
-        session_module,
-        "next_token",
-        lambda m, batch: objective(m, batch) * (float("nan") if batch.seed == last else 1.0),
-    )
+    last = session.stage.batches[19][0].seed
+
+    def spoiled(model: Any, batch: Any) -> Any:
+        return next_token(model, batch) * (float("nan") if batch.seed == last else 1.0)
+
+    session.stage = replace(session.stage, objective=spoiled)
     (*_, finished) = session.events()
     assert finished.summary["steps"] == finished.summary["best_step"] == 20
     assert kept(place / "run").name == checkpoints(place / "run")[0].name == "step-000020"
@@ -319,3 +315,18 @@ def test_fewer_steps_than_were_taken_are_refused(place: Path) -> None:
     with pytest.raises(InputError, match="has taken 20 steps already; give more --steps to go on"):
         resume(steps=15)
     assert read_recipe(place / "run").run.steps == 20
+
+
+def test_a_run_is_taken_up_by_one_process_at_a_time(place: Path) -> None:
+    session = begin(steps=20, checkpoint_every=5)
+    events = session.events()
+    while session.state.step < 12:
+        next(events)
+    before = (place / "run/metrics.jsonl").read_bytes()
+    with pytest.raises(InputError, match=rf"run is in use: process {os.getpid()} on .* trains in it"):
+        resume()
+    assert (place / "run/metrics.jsonl").read_bytes() == before
+    list(events)
+    steps = [line["step"] for line in read_metrics(place / "run") if "loss" in line]
+    assert steps == [10, 20]
+    list(resume(steps=30).events())

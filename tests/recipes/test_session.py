@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +15,33 @@ import torch
 from recipes.runs import begin, resume
 
 from quoth.recipes import session as session_module
-from quoth.recipes.events import Event
+from quoth.recipes.events import Evaluated, Event, Note, Sampled, Trained
 from quoth.recipes.recipe import read_recipe
 from quoth.recipes.session import Session
 from quoth.system.errors import InputError
 from quoth.train.checkpoint import load
 from quoth.train.keeper import kept
+from quoth.train.objectives import next_token
 from quoth.train.run import read_metrics
 
 pytestmark = pytest.mark.usefixtures("place")
 
 
 def kinds(events: list[Event]) -> list[str]:
-    return [event.kind for event in events if event.kind != "step"]
+    return [type(event).__name__.lower() for event in events if not isinstance(event, Trained)]
 
 
 def test_what_it_tells() -> None:
     events = list(begin(steps=20, evaluate_every=10).events())
     assert kinds(events) == ["ready", "evaluated", "evaluated", "sampled", "evaluated", "sampled", "finished"]
-    steps = [event for event in events if event.kind == "step"]
+    steps = [event for event in events if isinstance(event, Trained)]
     assert [event.step for event in steps] == list(range(1, 21))
     assert all(event.tokens_per_second > 0 for event in steps)
     assert [event.progress for event in steps] == pytest.approx([n / 20 for n in range(20)])
-    judged = [event.evaluation.loss for event in events if event.evaluation]
+    judged = [event.judgement.loss for event in events if isinstance(event, Evaluated)]
     assert judged == sorted(judged, reverse=True)
     assert events[-1].summary["validation_loss"] == judged[-1]
-    samples = [event.text for event in events if event.kind == "sampled"]
+    samples = [event.text for event in events if isinstance(event, Sampled)]
     assert [len(text) for text in samples] == [12, 12]
 
 
@@ -78,7 +80,7 @@ def test_it_goes_on_where_it_stood() -> None:
     assert event.summary["steps"] == 15
     again = resume()
     events = list(again.events())
-    assert [event.step for event in events if event.kind == "step"] == list(range(16, 31))
+    assert [event.step for event in events if isinstance(event, Trained)] == list(range(16, 31))
     assert events[-1].summary["stopped"] == "finished"
     assert events[-1].summary["training_seconds"] > event.summary["training_seconds"]
 
@@ -86,7 +88,7 @@ def test_it_goes_on_where_it_stood() -> None:
 def test_overfitting_is_said_once_and_the_best_is_kept(place: Path) -> None:
     (place / "text.txt").write_text((place / "text.txt").read_text()[:1000])
     events = list(begin(steps=200, evaluate_every=20, learning_rate=0.05, width=64, keep_last=1).events())
-    notes = [event.text for event in events if event.kind == "note" and "Overfitting" in event.text]
+    notes = [event.text for event in events if isinstance(event, Note) and "Overfitting" in event.text]
     assert len(notes) == 1
     summary = events[-1].summary
     assert 0 < summary["best_step"] < 200
@@ -113,30 +115,29 @@ def test_a_loss_that_is_not_finite(steps: int, place: Path) -> None:
     assert any("not finite" in line.get("note", "") for line in read_metrics(place / "run"))
 
 
-def test_steps_that_are_not_finite_are_left_out_and_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    objective = session_module.next_token
+def test_steps_that_are_not_finite_are_left_out_and_said_once() -> None:
+    session = begin(steps=20)
     calls = 0
 
     def sometimes(model: Any, batch: Any) -> Any:
         nonlocal calls
         calls += 1
-        return objective(model, batch) * (float("nan") if 5 <= calls <= 8 else 1.0)
+        return next_token(model, batch) * (float("nan") if 5 <= calls <= 8 else 1.0)
 
-    monkeypatch.setattr(session_module, "next_token", sometimes)
-    events = list(begin(steps=20).events())
-    notes = [event.text for event in events if event.kind == "note"]
+    session.stage = replace(session.stage, objective=sometimes)
+    events = list(session.events())
+    notes = [event.text for event in events if isinstance(event, Note)]
     assert notes == ["At step 5 (batch 4) the loss is not finite; such steps are left out."]
     assert events[-1].summary["steps"] == 20
 
 
-def test_a_last_good_checkpoint_is_kept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    objective = session_module.next_token
+def test_a_last_good_checkpoint_is_kept(place: Path) -> None:
     session = begin(steps=200, evaluate_every=10)
-    monkeypatch.setattr(
-        session_module,
-        "next_token",
-        lambda model, batch: objective(model, batch) * (float("nan") if session.state.step > 15 else 1.0),
-    )
+
+    def spoiled(model: Any, batch: Any) -> Any:
+        return next_token(model, batch) * (float("nan") if session.state.step > 15 else 1.0)
+
+    session.stage = replace(session.stage, objective=spoiled)
     with pytest.raises(InputError, match=r"since step 17, and going back 3 times did not help; .* checkpoint is kept"):
         list(session.events())
     assert load(kept(place / "run", "last")).state["step"] == 10
@@ -185,7 +186,7 @@ def test_nothing_is_made_for_what_cannot_be_run(place: Path) -> None:
 
 
 def test_evaluations_take_their_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "SHORTEST_PAUSE", 0.0)
+    monkeypatch.setattr("quoth.recipes.timetable.SHORTEST_PAUSE", 0.0)
     monkeypatch.setattr(Session, "_sample", lambda self, progress: (time.sleep(0.1), iter(()))[1])
     events = list(begin(steps=300).events())
     # At 3% a sample of a tenth of a second is worth more than the whole run.

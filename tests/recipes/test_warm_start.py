@@ -11,6 +11,7 @@ import pytest
 import torch
 from recipes.runs import begin, resume
 
+from quoth.recipes.events import Trained
 from quoth.recipes.recipe import read_recipe
 from quoth.recipes.session import Session
 from quoth.recipes.start import start
@@ -58,7 +59,7 @@ def test_an_interrupted_one_goes_on_with_its_own(place: Path) -> None:
     list(begin("first", steps=5).events())
     session = finetuned(steps=8, learning_rate=0.01, checkpoint_every=2)
     for event in session.events():
-        if event.kind == "step" and event.step == 5:
+        if isinstance(event, Trained) and event.step == 5:
             session.stop = "interrupted"
     (place / "first").rename(place / "gone")
     list(resume("second").events())

@@ -23,7 +23,7 @@ from quoth.model.gpt import GPT
 from quoth.system.errors import InputError
 from quoth.text.tokenizer import Characters
 from quoth.train.checkpoint import Snapshot, snapshot
-from quoth.train.keeper import Keeper, whole
+from quoth.train.keeper import Keeper, intact
 from quoth.train.optimizers import make_optimizer
 
 
@@ -79,8 +79,8 @@ def main(kind: str, stride: int) -> dict[str, int]:
         done = forked(save, run, limit=number if kind == "bytes" else 0, events=number if kind == "events" else 0)
         counts["tried"] += 1
         counts["failed"] += not done
-        counts["whole"] += whole(run, "last", lambda problem: None).name in ("step-000001", "step-000002")
-        Keeper(run)
+        counts["whole"] += intact(run, "last", lambda problem: None).name in ("step-000001", "step-000002")
+        Keeper(run).clear()
         counts["whole"] -= any((run / "checkpoints").glob(".step-*"))
         number += stride
     return counts

@@ -16,7 +16,7 @@ from quoth.model.config import family
 from quoth.model.gpt import GPT
 from quoth.text.tokenizer import Characters
 from quoth.train.checkpoint import snapshot
-from quoth.train.keeper import Keeper, checkpoints, whole
+from quoth.train.keeper import Keeper, checkpoints, intact
 from quoth.train.optimizers import make_optimizer
 
 LONG = bool(os.environ.get("QUOTH_SOAK"))
@@ -67,10 +67,10 @@ def test_every_flipped_bit_and_every_cut_is_found_and_the_one_before_is_taken(tm
             spoiled[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         path.write_bytes(spoiled)
         said: list[str] = []
-        assert whole(tmp_path, "last", said.append).name == "step-000001"
+        assert intact(tmp_path, "last", said.append).name == "step-000001"
         assert len(said) == 1
         path.write_bytes(data)
-    assert whole(tmp_path, "last", said.append).name == "step-000002"
+    assert intact(tmp_path, "last", said.append).name == "step-000002"
 
 
 @pytest.mark.slow

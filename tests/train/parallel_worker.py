@@ -21,7 +21,7 @@ from quoth.train.checkpoint import load_optimizer, load_weights, optimizer_tenso
 from quoth.train.loop import fit
 from quoth.train.objectives import next_token
 from quoth.train.optimizers import OptimizerConfig, make_optimizer
-from quoth.train.parallel import replicated, shard, whole
+from quoth.train.parallel import full_tensor, replicated, shard
 
 LETTERS = Characters("abcdefghijk")
 WINDOWS = 8
@@ -79,15 +79,15 @@ def train(kind: str, world: World, steps: int, **how: Any) -> dict[str, Any]:
     for step in fit(view, optimizer, batches, objective, steps=steps, clip=1.0, world=world, first=first):
         told.append((step.loss, step.gradient_norm, step.moved))
         if step.number == spoiled:
-            before = [whole(p.detach()).clone() for p in made.parameters()]
+            before = [full_tensor(p.detach()).clone() for p in made.parameters()]
         if step.number == spoiled + 1:
-            same = [torch.equal(whole(p.detach()), b) for p, b in zip(made.parameters(), before, strict=True)]
+            same = [torch.equal(full_tensor(p.detach()), b) for p, b in zip(made.parameters(), before, strict=True)]
     content = snapshot(made, LETTERS, {"step": steps}, optimizer)
     if (out := how.get("save")) and world.leads:
         write(out, content)
     if (out := how.get("save")) and kind == "fsdp":
         write_together(out.with_name(f"{out.name}-shards"), made, LETTERS, {"step": steps}, optimizer, world)
-    state = {name: whole(t).double().sum().item() for name, t in optimizer_tensors(optimizer).items()}
+    state = {name: full_tensor(t).double().sum().item() for name, t in optimizer_tensors(optimizer).items()}
     weights = {name: tensor.tolist() for name, tensor in content.tensors["model.safetensors"].items()}
     return {"told": told, "weights": weights, "state": state, "unchanged": spoiled >= 0 and all(same)}
 

@@ -2,17 +2,20 @@ import json
 import pickle
 import random
 import re
+from functools import partial
+from importlib.metadata import version
 
 import pytest
 import torch
 
+import quoth
 from quoth.model.config import FAMILIES, family
-from quoth.model.gpt import GPT
+from quoth.model.gpt import GPT, Block
 from quoth.system.errors import InputError
 from quoth.system.files import as_json
 from quoth.text.batches import Batch
 from quoth.text.tokenizer import Characters
-from quoth.train.checkpoint import load, load_optimizer, save
+from quoth.train.checkpoint import load, load_optimizer, name_of, save
 from quoth.train.loop import fit
 from quoth.train.manifest import problems, seal, verify
 from quoth.train.objectives import next_token
@@ -159,3 +162,41 @@ def test_all_that_is_wrong_is_told(tmp_path):
         "config.json is missing or was changed since it was saved.",
         "state.json is missing or was changed since it was saved.",
     ]
+
+
+class Other(Block):
+    """A block of somebody's own, with one more matrix."""
+
+    def __init__(self, c):
+        super().__init__(c)
+        self.more = torch.nn.Linear(c.width, c.width)
+
+
+def test_a_block_of_ones_own_is_loaded_with_that_block_and_else_named(tmp_path):
+    model = GPT(family("modern", vocabulary=11, context=8, layers=1, width=16, heads=2), block=Other)
+    quoth.save(str(tmp_path / "mine"), model, Characters("abcdefghijk"), {"step": 3})
+    loaded = quoth.load(str(tmp_path / "mine"), block=Other).model
+    assert torch.equal(loaded.blocks[0].more.weight, model.blocks[0].more.weight)
+    with pytest.raises(InputError) as refused:
+        quoth.load(tmp_path / "mine")
+    assert str(refused.value) == (
+        f"{tmp_path / 'mine'} was trained with the block {__name__}:Other, and the block here is "
+        f"quoth.model.gpt:Block; load it in Python, by quoth.load('{tmp_path / 'mine'}', block=...)."
+    )
+    plain = GPT(model.config)
+    quoth.save(tmp_path / "plain", plain, Characters("abcdefghijk"), {})
+    assert "block" not in json.loads((tmp_path / "plain/config.json").read_text())
+    with pytest.raises(InputError, match=r"was trained with the block quoth\.model\.gpt:Block, .*plain'\)"):
+        quoth.load(tmp_path / "plain", block=Other)
+
+
+@pytest.mark.parametrize(
+    ("block", "name"),
+    [(Block, "quoth.model.gpt:Block"), (partial(Block, causal=False), "quoth.model.gpt:Block(causal=False)")],
+)
+def test_what_a_block_is_called(block, name):
+    assert name_of(block) == name
+
+
+def test_the_package_knows_its_version():
+    assert quoth.__version__ == version("quoth")

@@ -54,5 +54,5 @@ def test_a_processor_that_the_compiler_does_not_know(
     monkeypatch.setenv("CXX", str(compiler))
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     tuning.cache_clear()
-    assert tuning() == options
+    assert tuning() == {**options, "cpp.cxx": (None, str(compiler))}
     tuning.cache_clear()

@@ -15,7 +15,7 @@ from quoth.system.files import as_json
 from quoth.text.tokenizer import Characters
 from quoth.train import keeper as keeper_module
 from quoth.train.checkpoint import load, read_tensors, snapshot
-from quoth.train.keeper import Keeper, checkpoints, kept, last_good, whole
+from quoth.train.keeper import Keeper, checkpoints, intact, kept, last_good
 from quoth.train.manifest import seal
 from quoth.train.optimizers import make_optimizer
 
@@ -74,16 +74,16 @@ def test_from_a_broken_one_the_one_before_is_taken_and_that_is_said(tmp_path):
     fill(tmp_path, [10, 20, 30], best=[20], last=3)
     (tmp_path / "checkpoints/step-000030/state.json").write_text("{}")
     said = []
-    assert whole(tmp_path, "last", said.append).name == "step-000020"
+    assert intact(tmp_path, "last", said.append).name == "step-000020"
     assert len(said) == 1
     assert said[0].endswith(
         "state.json is missing or was changed since it was saved. In its place step-000020 is taken."
     )
     (tmp_path / "checkpoints/step-000020/model.safetensors").unlink()
-    assert whole(tmp_path, "best", said.append).name == "step-000010"
+    assert intact(tmp_path, "best", said.append).name == "step-000010"
     shutil.rmtree(tmp_path / "checkpoints/step-000010")
     with pytest.raises(InputError, match=r"No checkpoint of .* is whole\. The checkpoint .*step-000030 is broken"):
-        whole(tmp_path, "last", said.append)
+        intact(tmp_path, "last", said.append)
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}"])
@@ -108,7 +108,7 @@ def test_none_goes_before_a_newer_one_is_whole(tmp_path, monkeypatch):
     keeper.save(content(30), 30)
     with pytest.raises(InputError, match="differs"):
         keeper.finish()
-    assert whole(tmp_path, "last", lambda problem: None).name == "step-000020"
+    assert intact(tmp_path, "last", lambda problem: None).name == "step-000020"
 
 
 def test_a_disk_that_is_full_for_a_while(tmp_path, monkeypatch):
@@ -143,7 +143,7 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path):
     left = tmp_path / "checkpoints/.step-000020.abc"
     left.mkdir()
     (left / "model.safetensors").write_bytes(b"half")
-    Keeper(tmp_path)
+    Keeper(tmp_path).clear()
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000010"]
     assert json.loads((tmp_path / "checkpoints/step-000010/manifest.json").read_text())["format"] == 1
 
@@ -153,7 +153,7 @@ def test_a_broken_one_that_is_later_does_not_count(tmp_path):
     (tmp_path / "checkpoints/step-000030/state.json").unlink()
     fill(tmp_path, [25], last=1)
     assert steps(tmp_path) == [25, 30]
-    assert whole(tmp_path, "last", lambda problem: None).name == "step-000025"
+    assert intact(tmp_path, "last", lambda problem: None).name == "step-000025"
 
 
 def test_the_last_good_one_was_not_saved_while_steps_were_left_out(tmp_path):

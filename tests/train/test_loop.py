@@ -69,7 +69,7 @@ def test_accumulation_does_not_change_the_step(name, weighted):
         train_step(model, sgd(model), micro(*sizes), next_token, World())
         for model, sizes in ((whole, [8]), (parts, [2, 2, 2, 2]), (uneven, [1, 7]))
     ]
-    for _, loss, norm, _ in results:
+    for _, loss, norm, *_ in results:
         assert loss == pytest.approx(results[0][1], rel=1e-12)
         assert norm == pytest.approx(results[0][2], rel=1e-12)
     same_weights(whole, parts, 1e-12)
@@ -80,7 +80,7 @@ def test_a_step_moves_along_the_gradient_of_the_weighted_mean():
     model, slow = copies(randomized(make()), 2)
     (x, y), weight = rows(), torch.rand(8, 8, dtype=torch.float64)
     weight[3:5] = 0
-    _, loss, norm, _ = train_step(model, sgd(model), [Batch(x, y, weight)], next_token, World())
+    _, loss, norm, *_ = train_step(model, sgd(model), [Batch(x, y, weight)], next_token, World())
     share = slow(x).log_softmax(-1).gather(-1, y[..., None])[..., 0]
     mean = -(weight * share).sum() / weight.sum()
     mean.backward()
@@ -98,7 +98,7 @@ def test_a_step_moves_along_the_gradient_of_the_weighted_mean():
 def test_clipping_scales_the_whole_gradient(clip):
     model, plain = copies(randomized(make()), 2)
     batch, before = Batch(*rows()), [p.detach().clone() for p in model.parameters()]
-    _, _, norm, _ = train_step(model, sgd(model), [batch], next_token, World(), clip=clip)
+    _, _, norm, *_ = train_step(model, sgd(model), [batch], next_token, World(), clip=clip)
     assert norm > 0.01
     train_step(plain, sgd(plain), [batch], next_token, World())
     factor = 0.01 / norm if clip == 0.01 else 1.0
@@ -165,7 +165,7 @@ def test_fit_reports_its_steps():
     steps = list(fit(model, sgd(model), Given(batch, batch), next_token, steps=4, schedule=lambda p: 1 - p))
     assert [step.number for step in steps] == [1, 2, 3, 4]
     assert [step.progress for step in steps] == [0, 0.25, 0.5, 0.75]
-    assert [step.multiplier for step in steps] == [1, 0.75, 0.5, 0.25]
+    assert [step.multiplier for step in steps] == [0.875, 0.625, 0.375, 0.125]
     assert [step.tokens for step in steps] == [128] * 4
     assert steps[0].loss == pytest.approx(torch.tensor(11.0).log().item())
     masked = Batch(batch.x_BT, batch.y_BT, (torch.arange(8) < 3).double().expand(8, 8))
@@ -179,7 +179,7 @@ def test_rates_follow_the_schedule():
     model, optimizer = make(), None
     optimizer = sgd(model)
     for step in fit(model, optimizer, Given(Batch(*rows())), next_token, steps=5, schedule=lambda p: p / 2):
-        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * step.progress / 2)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * (step.progress + 0.1) / 2)
 
 
 def test_a_clock_ends_a_run():

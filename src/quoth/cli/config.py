@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import tyro
 
 from quoth.cli.arguments import parse
-from quoth.cli.output import count, print_json
+from quoth.cli.output import print_json
 from quoth.cli.settings import given, with_settings, words
+from quoth.system.words import count
 
 ABOUT = """Print every value of a preset as TOML, each with where it came from.
 

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from quoth.cli.arguments import parse
-from quoth.cli.output import columns, count, print_json, wrapped
+from quoth.cli.output import columns, print_json, wrapped
+from quoth.system.words import count
 
 # What tokenizers are tried on, and what a BPE is trained on, in characters: enough for a ratio, and quick.
 SAMPLE = 4_000_000

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import tyro
 
 from quoth.cli.arguments import parse
-from quoth.cli.output import columns, count, duration, print_json, warn
+from quoth.cli.output import columns, duration, print_json, warn
 from quoth.cli.settings import given, with_settings, words
 from quoth.system.errors import InputError, suggestion
+from quoth.system.words import count
 
 ABOUT = """Say what a run will take: parameters, FLOPs, memory, time.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from quoth.cli.output import count, duration, is_live
+from quoth.cli.output import duration, is_live
+from quoth.recipes.events import Evaluated, Event, Finished, Note, Ready, Sampled, Trained
+from quoth.system.words import count
+from quoth.train.compile import last_compile
 
 if TYPE_CHECKING:
-    from quoth.recipes.events import Event
     from quoth.recipes.session import Session
 
 PLAIN_EVERY_SECONDS = 10.0
@@ -43,7 +47,8 @@ class Progress:
         if self.screen.is_terminal:
             self.screen.print(facts)
         if self.session.hardware.compile:
-            self._say_now("compiling, which takes about 20 seconds the first time")
+            took = last_compile().get("seconds")
+            self._say_now("compiling" + (f"; the last time that took {duration(took)} here" if took else ""))
         elif (why := self.session.hardware.reasons["compile"]) != "as was asked":
             self.screen.print(f"torch.compile is off: {why}", style="yellow", markup=False)
         if self.live:
@@ -56,7 +61,29 @@ class Progress:
 
     def show(self, event: Event) -> None:
         """Tell what happened."""
-        getattr(self, f"_{event.kind}")(event)
+        match event:
+            case Ready():
+                self._ready(event)
+            case Trained():
+                self._trained(event)
+            case Evaluated():
+                self._evaluated(event)
+            case Sampled():
+                self._sampled(event)
+            case Note(_, text):
+                self.screen.print(text, style="yellow", markup=False)
+            case Finished(_, summary):
+                self._finished(dict(summary))
+
+    def ask_folder(self, problem: str) -> Path | None:
+        """Another folder for a checkpoint that could not be written, asked for on a terminal."""
+        if not sys.stdin.isatty() or not self.screen.is_terminal:
+            return None
+        if self.live:
+            self.live.stop()
+        self.screen.print(problem, style="yellow", markup=False)
+        given = self.screen.input("Another folder to save the model in (nothing: it is lost): ").strip()
+        return Path(given).expanduser() if given else None
 
     def _say_now(self, text: str) -> None:
         """Where the line lives, what it waits for; elsewhere a line of its own."""
@@ -65,11 +92,11 @@ class Progress:
         else:
             self.screen.print(text, style="dim")
 
-    def _ready(self, event: Event) -> None:
-        if event.text:
-            self._say_now(event.text)
+    def _ready(self, event: Ready) -> None:
+        if event.compiled:
+            self._say_now(f"{event.seconds:.1f} s to compile")
 
-    def _step(self, event: Event) -> None:
+    def _trained(self, event: Trained) -> None:
         if self.session.stop:
             last = "saving" if self.session.stop == "terminated" else "the last evaluation and checkpoint"
             self._say_now(f"stopping: {last}; Ctrl-C again leaves it out")
@@ -82,7 +109,7 @@ class Progress:
                 f"{count(event.tokens_per_second)} tokens/s"
             )
 
-    def _line(self, event: Event) -> Table:
+    def _line(self, event: Trained) -> Table:
         """A bar, and as much beside it as the terminal has room for, the most wanted first."""
         said = [
             f"{duration(self._seconds_left(event.progress))} left",
@@ -109,25 +136,19 @@ class Progress:
     def _at(self) -> str:
         return f"{duration(time.monotonic() - self.session.started):>11}"
 
-    def _evaluated(self, event: Event) -> None:
-        assert event.evaluation is not None
-        self.validation = event.evaluation.loss
-        trained = "" if event.loss != event.loss else f"  training {event.loss:.4f}"
-        self.screen.print(
-            f"[bold]{self._at()}[/]  step {event.step:<6} validation {event.evaluation.loss:.4f}{trained}"
-        )
+    def _evaluated(self, event: Evaluated) -> None:
+        self.validation = event.judgement.loss
+        trained = "" if event.train_loss is None else f"  training {event.train_loss:.4f}"
+        self.screen.print(f"[bold]{self._at()}[/]  step {event.step:<6} validation {self.validation:.4f}{trained}")
 
-    def _sampled(self, event: Event) -> None:
+    def _sampled(self, event: Sampled) -> None:
         if event.progress < 1:
             line = Text(" ".join(event.text.split()), style="dim italic")
             line.truncate(min(self.screen.width, 100) - 1, overflow="ellipsis")
             self.screen.print(line)
 
-    def _note(self, event: Event) -> None:
-        self.screen.print(event.text, style="yellow", markup=False)
-
-    def _finished(self, event: Event) -> None:
-        self.summary = s = event.summary
+    def _finished(self, s: dict[str, Any]) -> None:
+        self.summary = s
         if self.live:
             self.live.stop()
         folder = escape(s["folder"])
@@ -137,10 +158,14 @@ class Progress:
             f"\n[bold green]{how}[/] after {duration(s['seconds'])}: {s['steps']:,} steps, "
             f"{count(s['tokens_per_second'])} tokens/s"
         )
-        self.screen.print(
-            f"[bold]{s['validation_loss']:.4f}[/] nats per token, {s['bits_per_byte']:.3f} bits per byte, "
-            f"over the whole validation split; best at step {s['best_step']:,}"
-        )
+        if s["validation_loss"] is not None:
+            bits = f", {s['bits_per_byte']:.3f} bits per byte" if "bits_per_byte" in s else ""
+            part = self.session.recipe.run.validation_tokens
+            judged = f"the first {part:,} tokens of the validation split" if part else "the whole validation split"
+            self.screen.print(
+                f"[bold]{s['validation_loss']:.4f}[/] nats per token{bits}, over {judged}; "
+                f"best at step {s['best_step']:,}"
+            )
         self.screen.print(f"The run is in [bold]{folder}[/]; its report.html shows it. Let it write:")
         self.screen.print(f'  quoth sample {name} --prompt "..."')
         if s["stopped"] != "finished":
@@ -149,17 +174,13 @@ class Progress:
 
 def introduction(s: Session) -> list[tuple[str, str]]:
     """What is read, what learns, and how long on what."""
-    m, r, t = s.recipe.model, s.recipe.run, s.corpus.tokenizer
+    m, r, t = s.recipe.model, s.recipe.run, s.stage.tokenizer
     long = f"{r.minutes:g} minute{'s' * (r.minutes != 1)}" if r.minutes else f"{r.steps:,} steps"
     cores = f"{s.hardware.threads} thread{'s' * (s.hardware.threads > 1)}"
     if (processes := s.world.size) > 1:
         cores = f"{processes} processes of {cores}"
     gpus = f"{processes} GPUs" if processes > 1 else "the GPU"
     where = {"cpu": f"the CPU, {cores}", "mps": "the Apple GPU"}
-    text = (
-        f"{escape(s.corpus.name)}: {count(s.corpus.manifest['characters'])} characters; "
-        f"{count(len(s.corpus.train))} tokens to learn from, {count(len(s.corpus.validation))} to be judged by"
-    )
     model = (
         f"{m.family}: {count(s.model.parameters_count)} parameters, {m.layers} layer{'s' * (m.layers != 1)} of width "
         f"{m.width}, context {m.context}, vocabulary {m.vocabulary:,} ({t.name})"
@@ -168,4 +189,4 @@ def introduction(s: Session) -> list[tuple[str, str]]:
         f"{long} on {where.get(s.hardware.device, gpus)} in {s.hardware.dtype}, "
         f"{r.batch * r.accumulate:,} windows of {m.context} tokens a step"
     )
-    return [("text", text), ("model", model), ("run", run)]
+    return [("text", escape(s.stage.about)), ("model", model), ("run", run)]

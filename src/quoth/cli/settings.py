@@ -12,11 +12,12 @@ import tyro
 def with_settings(name: str, about: str, own: list[tuple[str, Any, Any]]) -> type:
     """A command's arguments: its own, as (name, type, default), and a flag for every other setting of a recipe.
 
-    `about` is the docstring up to the lines that document the settings. The vocabulary is the tokenizer's to say.
+    `about` is the docstring up to the lines that document the settings. The vocabulary is the
+    tokenizer's to say, and the pace a finished run's.
     """
     from quoth.recipes.recipe import SECTIONS
 
-    taken = {"vocabulary", *(field for field, _, _ in own)}
+    taken = {"vocabulary", "pace", *(field for field, _, _ in own)}
     fields = list(own)
     for section in SECTIONS.values():
         about += _documented(section, taken)

@@ -12,7 +12,6 @@ import tyro
 
 from quoth.cli.arguments import parse
 from quoth.cli.output import console, print_json
-from quoth.cli.progress import Progress
 from quoth.cli.settings import given, with_settings, words
 
 if TYPE_CHECKING:
@@ -48,6 +47,7 @@ def main(arguments: list[str], started: float) -> int:
     a: Any = parse(arguments_class(), arguments, "train")
     screen = console(a.json)
 
+    from quoth.cli.progress import Progress
     from quoth.recipes.start import start
     from quoth.system.world import joined
 
@@ -55,6 +55,7 @@ def main(arguments: list[str], started: float) -> int:
         screen.quiet = not world.leads
         session = start(a.preset, Path(a.config) if a.config else None, given(a), a.out, a.resume, started, world)
         with Progress(screen, session) as progress, interruptible(session):
+            session.ask_folder = progress.ask_folder
             for event in session.events():
                 progress.show(event)
     if a.json and world.leads:

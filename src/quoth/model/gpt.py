@@ -44,6 +44,7 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig, block: Callable[[GPTConfig], nn.Module] = Block) -> None:
         super().__init__()
         c = self.config = config
+        self.block = block
         self.embed = Embedding(c.vocabulary, c.width)
         self.positions = POSITIONS[c.positions](c)
         self.dropout = Dropout(c)
@@ -61,9 +62,20 @@ class GPT(nn.Module):
         places: Places | None = None,
         source_BSC: Tensor | None = None,
     ) -> Tensor:
-        """Logits for every position. With `caches`, one a layer, the ids stand at `places` of the window.
+        """Logits for every position, (B, T, V): the head of `hidden`, which says what the arguments are."""
+        return self.head(self.hidden(token_BT, caches, places, source_BSC))  # type: ignore[no-any-return]
 
-        A `source` is handed to every block, for those that attend to one.
+    def hidden(
+        self,
+        token_BT: Tensor,
+        caches: Sequence[CacheSlice] | None = None,
+        places: Places | None = None,
+        source_BSC: Tensor | None = None,
+    ) -> Tensor:
+        """What the head reads: the normed residual stream after the last block, (B, T, C).
+
+        With `caches`, one a layer, the ids stand at `places` of the window. A `source` is handed to every block, for
+        those that attend to one.
         """
         places = slice(0, token_BT.shape[1]) if places is None else places
         x_BTC = self.dropout(self.positions.add(self.embed(token_BT), places))
@@ -71,7 +83,7 @@ class GPT(nn.Module):
         for layer, block in enumerate(self.blocks):
             cache = caches[layer] if caches is not None else None
             x_BTC = block(x_BTC, angles, cache) if source_BSC is None else block(x_BTC, angles, cache, source_BSC)
-        return self.head(self.norm(x_BTC))  # type: ignore[no-any-return]
+        return self.norm(x_BTC)  # type: ignore[no-any-return]
 
     @property
     def parameters_count(self) -> int:

@@ -116,7 +116,7 @@ class Ladder:
         deque(session.events(), maxlen=0)
         seconds, model = time.monotonic() - begin, load(kept(session.folder)).model
         known = {"steps": session.state.step, "seconds": seconds, "initial_loss": session.state.first_loss}
-        return _judged(model, session.corpus, seed, **known)
+        return _judged(model, corpus(self.data), seed, **known)
 
 
 def _judged(model: GPT, text: Corpus, seed: int, **known: Any) -> Outcome:

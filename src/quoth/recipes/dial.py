@@ -1,4 +1,4 @@
-"""The dial: from the time, this machine's speed and the text's size to everything that was not given.
+"""The dial: from the time or the steps, a machine's speed and the text's size to everything that was not given.
 
 Two laws and a search. `step_seconds` says how long a step of a shape takes on a machine whose matrix products and
 elementwise passes were timed; `expected_loss` says what a shape reaches with that many tokens of a text that long. The
@@ -8,7 +8,8 @@ repeat, with a slice of the training split as the judge.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from math import expm1, log2, sqrt
 from typing import Any
 
@@ -19,7 +20,7 @@ from quoth.model.config import GPTConfig, family
 from quoth.recipes.recipe import Setting, Settings
 from quoth.system.device import Hardware, fastest
 from quoth.text.corpus import Corpus
-from quoth.train.compile import WHOLE_LAYERS
+from quoth.train.compile import WHOLE_LAYERS, last_compile
 
 # Shapes to choose from, (layers, width), each a fifth larger than the one before or more.
 SHAPES = (
@@ -31,22 +32,38 @@ CONTEXTS = (32, 64, 128, 256, 512, 1024)
 # seconds; and how often the validation split is gone through, each time for about a third of what training on it takes.
 OVERHEAD_SECONDS, COMPILE_SECONDS, COMPILE_LAYER_SECONDS = 4.0, 8.0, 2.3
 EVALUATIONS = 3
+# An evaluation takes at most this share of the time: else it is made on the beginning of the validation split, but on
+# no fewer tokens than these.
+LONGEST_EVALUATION, FEWEST_JUDGED = 0.15, 4096
+# Where steps are given, evaluations take this share of the time, and there are at most so many.
+EVALUATION_SHARE, MOST_EVALUATIONS = 0.03, 100
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What was timed, FLOP/s of a large matrix product and elements/s of an elementwise pass; and if steps compile."""
+    """What was timed, FLOP/s of a large matrix product and elements/s of an elementwise pass.
+
+    `compiled` is whether steps may compile, which takes `compile_ratio` of the usual time.
+    """
 
     flops: float
     elements: float
     compiled: bool = True
+    compile_ratio: float = 1.0
+
+
+# What steps are counted on, so that nothing depends on how fast a machine happens to be: a laptop of 2024.
+REFERENCE = Machine(flops=4e11, elements=3e9)
 
 
 def probe(hardware: Hardware) -> Machine:
     """Time an elementwise pass; `hardware` has timed a matrix product already. Takes a tenth of a second."""
     x = torch.randn(2**20, device=hardware.device)
     elements = x.numel() / fastest(lambda: F.silu(x), hardware.device)
-    return Machine(hardware.flops, elements, hardware.compile)
+    ratio, last = 1.0, last_compile()
+    if last:
+        ratio = min(8.0, max(0.5, last["seconds"] / compile_seconds(int(last["layers"]))))
+    return Machine(hardware.flops, elements, hardware.compile, ratio)
 
 
 def step_seconds(c: GPTConfig, batch: int, machine: Machine) -> float:
@@ -113,35 +130,73 @@ class Choice:
 
     config: GPTConfig
     batch: int
+    compiled: bool
     tokens: float
     loss: float
 
+    @property
+    def steps(self) -> float:
+        """How many steps that takes."""
+        return self.tokens / (self.batch * self.config.context)
+
 
 def weigh(
-    seconds: float, vocabulary: int, unique: int, machine: Machine, model: dict[str, Any], batch: int, judged: int = 0
+    seconds: float,
+    vocabulary: int,
+    unique: int,
+    machine: Machine,
+    model: dict[str, Any],
+    batch: int,
+    judged: int = 0,
+    *,
+    always_compiled: bool = False,
 ) -> list[Choice]:
     """The shapes that agree with the `model` settings given, best first. A `batch` of 0 is open.
 
-    The seconds are for compiling, training and evaluating on `judged` tokens.
+    The seconds are for compiling, where that pays, training, and evaluating on `judged` tokens.
     """
-    choices = []
     model = dict(model)
     name = model.pop("family", "modern")
     shapes = [(layers, width) for layers, width in SHAPES if width % model.get("heads", 1) == 0]
+    choices = []
     for layers, width in shapes or SHAPES[:1]:
         config = family(name, vocabulary=vocabulary, **{"layers": layers, "width": width, **model})
-        left = max(1.0, seconds - compile_seconds(config) * machine.compiled)
-        windows = batch or batch_windows(config, left, machine)
-        token_seconds = step_seconds(config, windows, machine) / (windows * config.context)
-        # Where there is hardly time to evaluate, the quickest still comes first.
-        tokens = max(0.1 * left / token_seconds, left / token_seconds - EVALUATIONS * judged / 3)
-        choices.append(Choice(config, windows, tokens, expected_loss(effective_parameters(config), tokens, unique)))
+        ways = (True,) if always_compiled else (True, False) if machine.compiled else (False,)
+        reached = [(*_reached(config, seconds, machine, batch, judged, compiled=way), way) for way in ways]
+        windows, tokens, compiled = max(reached, key=lambda one: one[1])
+        loss = expected_loss(effective_parameters(config), tokens, unique)
+        choices.append(Choice(config, windows, compiled, tokens, loss))
     return sorted(choices, key=lambda choice: choice.loss)
 
 
-def compile_seconds(c: GPTConfig) -> float:
+def _reached(
+    config: GPTConfig, seconds: float, machine: Machine, batch: int, judged: int, *, compiled: bool
+) -> tuple[int, float]:
+    """Windows in a step, and how many tokens are trained on in so many seconds, compiled or not."""
+    takes = compile_seconds(config.layers) * machine.compile_ratio if compiled else 0.0
+    left, machine = max(0.5, seconds - takes), replace(machine, compiled=compiled)
+    windows = batch or batch_windows(config, left, machine)
+    token_seconds = step_seconds(config, windows, machine) / (windows * config.context)
+    # Where there is hardly time to evaluate, the quickest still comes first.
+    tokens = max(0.1 * left / token_seconds, left / token_seconds - EVALUATIONS * judged / 3)
+    return windows, tokens
+
+
+def compile_seconds(layers: int) -> float:
     """How long compiling takes with a cold cache; the blocks of a deep model share what one of them compiles to."""
-    return COMPILE_SECONDS + COMPILE_LAYER_SECONDS * (c.layers if c.layers <= WHOLE_LAYERS else 1)
+    return COMPILE_SECONDS + COMPILE_LAYER_SECONDS * (layers if layers <= WHOLE_LAYERS else 1)
+
+
+def seconds_for(steps: int, weighed: Callable[[float], Choice]) -> float:
+    """How long so many steps take on the machine that `weighed` weighs for, with the shape that is best in that time.
+
+    By bisection of the logarithm: more time never gives fewer steps, but for where the best shape changes.
+    """
+    low, high = 1e-3, 1e9
+    while high / low > 1.001:
+        middle = sqrt(low * high)
+        low, high = (low, middle) if weighed(middle).steps >= steps else (middle, high)
+    return high
 
 
 def context_for(seconds: float, shortest_split: int) -> int:
@@ -158,7 +213,7 @@ def batch_windows(c: GPTConfig, seconds: float, machine: Machine) -> int:
     """
     token_seconds = step_seconds(c, 16, machine) / (16 * c.context)
     wanted = TOKENS_A_STEP * (seconds / token_seconds / 6e6) ** 0.25
-    return max(FEWEST_TOKENS // c.context, int(2 ** round(log2(wanted / c.context))))
+    return max(1, FEWEST_TOKENS // c.context, int(2 ** round(log2(wanted / c.context))))
 
 
 def dropout_for(parameters: float, tokens: float, unique: int) -> float:
@@ -179,33 +234,72 @@ def learning_rate_for(steps: float) -> float:
 def complete(known: Settings, corpus: Corpus, hardware: Hardware, elapsed: float = 0.0) -> Settings:
     """Add to what is known a value, with its reason, for everything that the time decides; `elapsed` of it are gone.
 
-    Where steps are given instead of minutes, the shape is the one for the laptop's three minutes.
+    Where steps are given instead of minutes, the time is what they take on a machine that is always the same.
     """
     value = {key: setting.value for key, setting in known.items()}
-    minutes = value.get("minutes") or 3.0
-    seconds = max(2.0, 60 * minutes - OVERHEAD_SECONDS - elapsed)
+    steps, minutes = value.get("steps", 0), value.get("minutes") or 3.0
     unique, judged = len(corpus.train), len(corpus.validation)
-    machine = probe(hardware)
+    machine = replace(REFERENCE, compiled=hardware.compile) if steps else probe(hardware)
+    if value.get("compile", "auto") == "auto" and value.get("device") == "cuda":
+        machine = replace(machine, compile_ratio=0.0)
     shape = {key: value[key] for key in MODEL_KEYS if key in value}
-    context = shape.setdefault("context", context_for(seconds, min(unique, judged)))
-    choices = weigh(seconds, corpus.tokenizer.vocabulary, unique, machine, shape, value.get("batch", 0), judged)
+
+    def weighed(seconds: float) -> list[Choice]:
+        context = shape.get("context", context_for(seconds, min(unique, judged)))
+        judges = 0 if steps else judged
+        given = {**shape, "context": context}
+        asked = value.get("compile") == "on"
+        size, batch = corpus.tokenizer.vocabulary, value.get("batch", 0)
+        return weigh(seconds, size, unique, machine, given, batch, judges, always_compiled=asked)
+
+    seconds = max(2.0, 60 * minutes - OVERHEAD_SECONDS - elapsed)
+    if steps:
+        seconds = seconds_for(steps, lambda time: weighed(time)[0])
+    choices = weighed(seconds)
+    return {**_settings(choices, value, steps, minutes, seconds, unique, judged, machine), **known}
+
+
+def _settings(
+    choices: list[Choice],
+    value: dict[str, Any],
+    steps: int,
+    minutes: float,
+    seconds: float,
+    unique: int,
+    judged: int,
+    machine: Machine,
+) -> Settings:
+    """What the best of some choices comes to, each value with its reason."""
     best = choices[0]
-    rate = best.batch * best.config.context / step_seconds(best.config, best.batch, machine)
-    why = f"dial: of {len(choices)} shapes this promises most in {minutes:g} min at about {rate / 1e3:.0f}k tokens/s"
-    epochs = best.tokens / unique
+    tokens = steps * best.batch * best.config.context if steps else best.tokens
+    token_seconds = step_seconds(best.config, best.batch, replace(machine, compiled=best.compiled))
+    token_seconds /= best.batch * best.config.context
+    long = f"{steps:,} steps" if steps else f"{minutes:g} min at about {1e-3 / token_seconds:,.0f}k tokens/s"
+    why = f"dial: of {len(choices)} shapes this promises most in {long}"
+    fits = f"dial: for about {tokens / 1e6:,.1f}M tokens in {steps or best.steps:,.0f} steps"
     chosen: dict[str, tuple[Any, str]] = {
         "layers": (best.config.layers, why),
         "width": (best.config.width, why),
-        "context": (context, f"dial: for {minutes:g} min, and a quarter of the validation split or less"),
-        "batch": (best.batch, f"dial: for about {best.tokens / 1e6:.1f}M tokens"),
-        "dropout": (dropout_for(matrix_parameters(best.config), best.tokens, unique), f"dial: {epochs:.1f} epochs"),
+        "context": (best.config.context, f"dial: for {long}, and a quarter of the validation split or less"),
+        "batch": (best.batch, fits),
+        "dropout": (dropout_for(matrix_parameters(best.config), tokens, unique), f"dial: {tokens / unique:.1f} epochs"),
     }
+    if machine.compiled:
+        pays = "pays" if best.compiled else "takes longer than it saves"
+        chosen["compile"] = ("on" if best.compiled else "off", f"dial: in {long} compiling {pays}")
     rates = RATES[value.get("optimizer", "muon")]
     chosen |= {key: (rate, "dial: tuned on training text") for key, rate in rates.items()}
     if "learning_rate" not in rates:
-        steps = best.tokens / (best.batch * context)
-        chosen["learning_rate"] = (learning_rate_for(steps), f"dial: for about {steps:,.0f} steps")
-    return {**{key: Setting(*pair) for key, pair in chosen.items()}, **known}
+        count = steps or best.steps
+        chosen["learning_rate"] = (learning_rate_for(count), f"dial: for about {count:,.0f} steps")
+    if steps:
+        times = int(min(MOST_EVALUATIONS, EVALUATION_SHARE * tokens / max(1.0, judged / 3)))
+        chosen["evaluate_every"] = (-(-steps // max(1, times)), f"dial: {max(1, times)} times in {steps:,} steps")
+    elif judged * token_seconds / 3 > LONGEST_EVALUATION * seconds:
+        part = max(FEWEST_JUDGED, int(3 * LONGEST_EVALUATION * seconds / token_seconds))
+        if part < judged:
+            chosen["validation_tokens"] = (part, f"dial: all {judged:,} would take longer than {minutes:g} min allow")
+    return {key: Setting(*pair) for key, pair in chosen.items()}
 
 
 # Peaks from trials at 4 layers of 192 and 256, judged by the training split's last tenth; AdamW's are customary.

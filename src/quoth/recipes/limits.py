@@ -1,12 +1,15 @@
-"""Whether a run's memory is there, and what to do where it is not."""
+"""Whether a run's memory and disk space are there, and what to do where they are not."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from quoth.model.attention import LONG_WINDOW
 from quoth.plan.footprint import largest_batch, memory
@@ -16,6 +19,7 @@ from quoth.system.errors import InputError
 from quoth.system.memory import available_bytes, size
 from quoth.system.world import World
 from quoth.text.batches import shares
+from quoth.train.optimizers import OptimizerConfig, matrices
 
 
 def check_memory(recipe: Recipe, hardware: Hardware, world: World | None = None) -> None:
@@ -50,6 +54,27 @@ def check_memory(recipe: Recipe, hardware: Hardware, world: World | None = None)
     raise InputError(
         f"A step of batch {batch} needs about {size(need)} of memory, but {size(available)} are free: {advice}."
     )
+
+
+def disk_problem(folder: Path, model: nn.Module, c: OptimizerConfig, keep_last: int) -> tuple[str, str]:
+    """Whether the disk has room for a run's checkpoints: why not even one fits, and why fewer do than will be kept.
+
+    Kept are the last ones and the best, while a new one is being written. Older checkpoints of the run count as room.
+    """
+    numbers = sum(p.numel() for p in model.parameters())
+    muon = sum(p.numel() for p in matrices(model)) if c.optimizer == "muon" else 0
+    one = 4 * (numbers + 2 * (numbers - muon) + muon) + 2**16
+    want = (keep_last + 2) * one
+    free = shutil.disk_usage(folder).free + sum(f.stat().st_size for f in folder.rglob("*.safetensors"))
+    if free < one:
+        room = f"A checkpoint of this model takes {size(one)}, but {folder} has room for {size(free)}"
+        return f"{room}; give --out a folder on a larger disk.", ""
+    if free < want:
+        return "", (
+            f"The checkpoints that are kept take up to {size(want)}, but {folder} has room for {size(free)}: fewer "
+            "--keep-last or a larger disk would keep all."
+        )
+    return "", ""
 
 
 @contextmanager

@@ -15,7 +15,9 @@ from typing import Any, Literal, NamedTuple
 from quoth.model.config import GPTConfig, family
 from quoth.recipes.presets import PRESETS
 from quoth.system.errors import InputError, suggestion
+from quoth.system.files import write_atomic
 from quoth.train.optimizers import OptimizerConfig
+from quoth.train.schedule import Pace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +48,13 @@ class RunConfig:
     Attributes:
         minutes: the time that the whole command may take; 0 where steps decide.
         steps: the number of steps; 0 where minutes decide.
+        pace: after which step each 256th part of the minutes began, as a finished run says, to repeat it step by step.
         init: a run whose weights, shape and tokenizer this one begins with.
         batch: windows in a microbatch.
         accumulate: microbatches in a step.
         seed: of weights, batches, dropout and samples.
         evaluate_every: steps between evaluations; 0 spends at most 3% of the time on them.
+        validation_tokens: how much of the validation split judges; 0 for all of it.
         checkpoint_every: steps between checkpoints, besides those before evaluations; 0 for none.
         checkpoint_minutes: minutes after which there is one in any case.
         keep_last: how many of the newest checkpoints are kept, besides the best.
@@ -68,11 +72,13 @@ class RunConfig:
 
     minutes: float = 0.0
     steps: int = 0
+    pace: str = ""
     init: str = ""
     batch: int = 32
     accumulate: int = 1
     seed: int = 1337
     evaluate_every: int = 0
+    validation_tokens: int = 0
     checkpoint_every: int = 0
     checkpoint_minutes: float = 5.0
     keep_last: int = 2
@@ -92,11 +98,15 @@ class RunConfig:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
         counts = ("evaluate_every", "checkpoint_every", "keep_every", "sample_tokens", "threads", "seed")
-        for name in ("minutes", "steps", "checkpoint_minutes", "spikes", *counts):
+        if self.validation_tokens == 1:
+            raise InputError("validation_tokens must be 0, for all, or at least 2: a loss needs a token before it.")
+        for name in ("minutes", "steps", "checkpoint_minutes", "spikes", "validation_tokens", *counts):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}.")
         if not (self.minutes or self.steps):
             raise InputError("A run needs --minutes or --steps above 0.")
+        if self.pace:
+            Pace.parse(self.pace)
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,11 @@ class Recipe:
 SECTIONS: dict[str, type] = {"data": DataConfig, "model": GPTConfig, "optimizer": OptimizerConfig, "run": RunConfig}
 # Where each setting belongs. The vocabulary is the tokenizer's to say.
 HOME = {f.name: section for section, kind in SECTIONS.items() for f in dataclasses.fields(kind)}
+# What says nothing of how weights move. Any other flag makes another run, which no pace of a finished one fits.
+BESIDE = {
+    *("evaluate_every", "validation_tokens", "sample_tokens"),
+    *("checkpoint_every", "checkpoint_minutes", "keep_last", "keep_every"),
+}
 
 
 class Setting(NamedTuple):
@@ -152,6 +167,8 @@ def settings(preset: str, config: Path | None = None, flags: dict[str, Any] | No
             known[key] = Setting(_checked(key, value), origin)
             if key in ("minutes", "steps") and value:
                 known.pop("steps" if key == "minutes" else "minutes", None)
+        if origin == "flag" and values.keys() - BESIDE:
+            known.pop("pace", None)
     return known
 
 
@@ -197,6 +214,13 @@ def to_toml(complete: Settings) -> str:
             lines.append(f"{f'{field.name} = {toml_value(value)}':<40} # {origin}")
         lines.append("")
     return "\n".join(lines)
+
+
+def write_pace(config: Path, pace: Pace) -> None:
+    """Put a finished run's pace into its config file, so that the file repeats the run."""
+    lines = config.read_text(encoding="utf-8").splitlines(keepends=True)
+    said = f"pace = {toml_value(str(pace))} # as it went\n"
+    write_atomic(config, "".join(said if line.startswith("pace = ") else line for line in lines))
 
 
 def toml_value(value: Any) -> str:

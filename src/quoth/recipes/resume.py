@@ -9,24 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from quoth.recipes.limits import check_memory
-from quoth.recipes.recipe import HOME, Recipe, parse_recipe, read_recipe, to_toml, with_origins
+from quoth.recipes.pretraining import pretraining
+from quoth.recipes.recipe import BESIDE, HOME, Recipe, parse_recipe, read_recipe, to_toml, with_origins
 from quoth.recipes.session import Session
 from quoth.recipes.warm_start import init_checkpoint, tokenizer_of
 from quoth.system.device import Hardware, choose, cores, environment
 from quoth.system.errors import InputError
 from quoth.system.files import read_json, sha256_of, write_atomic
+from quoth.system.lock import hold
 from quoth.system.world import World
 from quoth.text.corpus import Corpus, corpus, find
 from quoth.text.tokenizer import Tokenizer
 from quoth.text.tokenizer import read as read_tokenizer
-from quoth.train.keeper import checkpoints, whole
+from quoth.train.keeper import checkpoints, intact
 from quoth.train.run import find_run
 
 # What decides nothing of a step may change on the way; the others would make another run of it.
-CHANGEABLE = {
-    *("minutes", "steps", "evaluate_every", "sample_tokens"),
-    *("checkpoint_every", "checkpoint_minutes", "keep_last", "keep_every"),
-}
+CHANGEABLE = {"minutes", "steps", "pace", *BESIDE}
 
 
 def resume_session(resume: str, flags: dict[str, Any], others: list[str], started: float, world: World) -> Session:
@@ -41,9 +40,11 @@ def resume_session(resume: str, flags: dict[str, Any], others: list[str], starte
         names = ", ".join("DATA" if name == "data" else f"--{name.replace('_', '-')}" for name in fixed)
         raise InputError(f"--resume goes on as the run began; leave out {names}.")
     folder = find_run(resume)
+    lock = hold(folder) if world.leads else None
+    world.most([0.0])  # Nobody reads what the holder may still write.
     recipe = read_recipe(folder)
     said: list[str] = []
-    saved = whole(folder, "last", said.append) if checkpoints(folder) else None
+    saved = intact(folder, "last", said.append) if checkpoints(folder) else None
     if saved and (began := saved / "run.toml").exists():
         _check_unchanged(recipe, parse_recipe(began.read_text(encoding="utf-8"), began), folder)
     recipe = _extended(recipe, flags)
@@ -56,7 +57,7 @@ def resume_session(resume: str, flags: dict[str, Any], others: list[str], starte
         )
     check_memory(recipe, hardware, world)
     differences = list(_differences(saved or folder, hardware, world))
-    session = Session(recipe, text, hardware, folder, started, world)
+    session = Session(recipe, pretraining(recipe, text, hardware, world), hardware, folder, started, world, lock)
     if differences:
         session.remarks.append(
             f"The run began with {'; '.join(differences)}: it goes on, but not to the same bits as without a break."
@@ -106,7 +107,11 @@ def _extended(recipe: Recipe, flags: dict[str, Any]) -> Recipe:
     """The recipe with what may change; minutes and steps, both of the whole run, displace each other."""
     if flags.get("minutes") and flags.get("steps"):
         raise InputError("Give minutes or steps, not both.")
-    displaced = {"steps": 0} if flags.get("minutes") else {"minutes": 0.0} if flags.get("steps") else {}
+    displaced: dict[str, Any] = {}
+    if flags.get("minutes"):
+        displaced = {"steps": 0, "pace": ""}
+    elif flags.get("steps"):
+        displaced = {"minutes": 0.0, "pace": ""}
     return replace(recipe, run=replace(recipe.run, **displaced, **flags))
 
 

@@ -1,4 +1,4 @@
-"""A run from beginning to end: builds, trains, evaluates, samples and saves, telling its caller what happens."""
+"""A run from beginning to end: trains, evaluates, samples and saves, telling its caller what happens."""
 
 from __future__ import annotations
 
@@ -6,78 +6,78 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict
 from functools import cached_property
-from math import inf, isfinite
+from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from torch import nn
 
-from quoth.generate.engine import Engine
 from quoth.model.gpt import GPT
 from quoth.recipes.diagnose import fault, left_out, overfitting, rate_too_high, returned, unending
-from quoth.recipes.events import STOPS, Event, Stop
-from quoth.recipes.limits import memory_refusals
+from quoth.recipes.events import STOPS, Evaluated, Event, Finished, Note, Ready, Sampled, Stop, Trained
+from quoth.recipes.limits import disk_problem, memory_refusals
 from quoth.recipes.prepare import in_precision, prepare
-from quoth.recipes.recipe import Recipe, to_toml, with_origins
+from quoth.recipes.recipe import Recipe, to_toml, with_origins, write_pace
+from quoth.recipes.stage import Stage
 from quoth.recipes.state import RunState, read_state
 from quoth.recipes.summary import summary
+from quoth.recipes.timetable import Timetable
 from quoth.studio.report import write_report
 from quoth.system.device import DTYPES, Hardware, be_deterministic, environment, keep_freed_memory
 from quoth.system.errors import InputError
-from quoth.system.files import as_json, read_json, write_atomic
+from quoth.system.files import as_json, read_json, write_atomic, writing
+from quoth.system.lock import Lock
 from quoth.system.memory import peak_bytes
 from quoth.system.world import World
 from quoth.text.batches import Later
-from quoth.text.corpus import Corpus
-from quoth.text.sources import SOURCES
-from quoth.train.checkpoint import load_optimizer, load_weights, snapshot, write_together
-from quoth.train.evaluate import Evaluation, Interrupted, evaluate
-from quoth.train.keeper import Keeper, checkpoints, last_good
+from quoth.train.checkpoint import load_optimizer, load_weights
+from quoth.train.evaluate import Interrupted
+from quoth.train.keeper import checkpoints, last_good
 from quoth.train.loop import Step, fit
-from quoth.train.objectives import Objective, next_token
+from quoth.train.objectives import Objective
 from quoth.train.optimizers import make_optimizer
 from quoth.train.parallel import own, shard
 from quoth.train.run import Metrics
-from quoth.train.schedule import Budget, Clock, Steps, trapezoid
+from quoth.train.saving import Checkpoints
+from quoth.train.schedule import Budget, Clock, Pace, trapezoid
 from quoth.train.spikes import Spikes
 
 LOG_EVERY = 10
-EVALUATION_SHARE = 0.03
-# Seconds: more often than this nobody can read.
-SHORTEST_PAUSE = 2.0
 # Steps in a row that are left out before a run goes back, and how often it does that before it gives up.
 PATIENCE = 20
 RETURNS = 3
 
 
 class Session:
-    """One run. Iterate `events()` to make it happen; set `stop` to end it after the step that is under way.
+    """One run of a stage. Iterate `events()` to make it happen; set `stop` to end it after the step under way.
 
     Where it was interrupted it evaluates once more; where it was terminated it only saves. Before it has `begun` to
     take steps there is nothing to save.
 
     `started` is the `time.monotonic()` that minutes are counted from: the command's beginning. In a world of several
     processes each has a session, and the first one writes; `stop` is what one of them wants, `ended` what all agreed
-    on.
+    on. `ask_folder` is told what stopped the last checkpoint from being written, and may name another folder for it.
     """
 
     def __init__(
         self,
         recipe: Recipe,
-        corpus: Corpus,
+        stage: Stage,
         hardware: Hardware,
         folder: Path,
         started: float,
         world: World | None = None,
+        lock: Lock | None = None,
     ) -> None:
-        self.recipe, self.corpus, self.hardware, self.folder, self.started = recipe, corpus, hardware, folder, started
-        self.world = world or World()
+        self.recipe, self.stage, self.hardware, self.folder, self.started = recipe, stage, hardware, folder, started
+        self.world, self.lock = world or World(), lock
         self.stop: Stop = ""
         self.ended: Stop = ""
         self.begun = False
         self.state = RunState()
-        self.remarks: list[str] = []
+        self.remarks: list[str] = [lock.missing] if lock and lock.missing else []
+        self.ask_folder: Callable[[str], Path | None] = lambda problem: None
         keep_freed_memory()
         run = recipe.run
         if run.deterministic:
@@ -90,24 +90,19 @@ class Session:
             shard(self.model, self.world, hardware.device, DTYPES[hardware.dtype])  # A block at a time onto the device.
         self.model.to(hardware.device)
         self.optimizer = make_optimizer(self.model, recipe.optimizer, DTYPES[hardware.dtype])
-        self.batches = corpus.batches(
-            run.batch,
-            recipe.model.context,
-            seed=run.seed,
-            accumulate=run.accumulate,
-            world=self.world,
-            device=hardware.device,
-        )
         self.spikes = Spikes(sigmas=run.spikes)
-        self.keeper = Keeper(folder, run.keep_last, run.keep_every) if self.world.leads else None
+        self._write_to(folder)
+        self._evaluated_step, self._unsaved = -1, ""
+
+    def _write_to(self, folder: Path) -> None:
+        run, self.folder = self.recipe.run, folder
+        self.checkpoints = Checkpoints(
+            folder, self.world, last=run.keep_last, every=run.keep_every, sharded=self.sharded
+        )
         self.metrics = Metrics(folder, silent=not self.world.leads)
-        self.evaluation: Evaluation | None = None
-        self._saved_step = self._evaluated_step = -1
-        self._evaluation_seconds = 0.0
-        self._next_evaluation = self._next_save = inf
 
     def resume(self, checkpoint: Path | None) -> None:
-        """Take up where a checkpoint stands, which is whole; at the beginning where there is none yet.
+        """Take up where a checkpoint stands, which is intact; at the beginning where there is none yet.
 
         Raises:
             InputError: it is of another run.
@@ -132,57 +127,70 @@ class Session:
         load_optimizer(folder, self.optimizer)
         self.state = read_state(read_json(folder / "state.json"))
         self.spikes.losses = self.state.losses
-        self._saved_step, self._evaluated_step = self.state.step, -1
+        self.checkpoints.step, self._evaluated_step = self.state.step, -1
 
     def events(self) -> Iterator[Event]:
         """Train, telling what happens."""
+        try:
+            with memory_refusals(self.recipe):
+                yield from self._begin()
+                objective = in_precision(self.stage.objective, self.hardware)
+                view = yield from self._prepare()
+                yield from self._evaluate(0.0)
+                yield from self._train(view, objective)
+                yield from self._end()
+        finally:
+            if self.lock:
+                self.lock.release()
+
+    def _begin(self) -> Iterator[Event]:
+        run = self.recipe.run
+        self.timetable = Timetable(run, self.started)
+        missing, few = disk_problem(self.folder, self.model, self.recipe.optimizer, run.keep_last)
+        missing, few = (self.world.tell(text) for text in (missing, few))
+        if missing:
+            raise InputError(missing)
         if self.world.leads:
             write_atomic(self.folder / "environment.json", self._facts)
-        with memory_refusals(self.recipe):
-            for text in self.remarks:
+        for text in (*self.remarks, few):
+            if text:
                 yield from self._note("", text)
-            objective = in_precision(next_token, self.hardware)
-            view = yield from self._ready(objective)
-            yield from self._evaluate(0.0)
-            yield from self._train(view, objective)
-            yield from self._end()
 
     @cached_property
     def _facts(self) -> str:
         """What the run's numbers depend on besides its settings: versions, the machine, the hashes of what is read."""
-        read = {name: self.corpus.manifest[name] for name in ("sources", "tokenizer_sha256")}
-        return as_json({**environment(), **asdict(self.hardware), "world": self.world.size, **read})
+        return as_json({**environment(), **asdict(self.hardware), "world": self.world.size, **self.stage.facts})
 
-    def _ready(self, objective: Objective) -> Generator[Event, None, nn.Module]:
-        begin = time.monotonic()
+    def _prepare(self) -> Generator[Event, None, nn.Module]:
+        begin, stage, how = time.monotonic(), self.stage, self.hardware
         again = self.recipe.run.recompute
-        view, why = prepare(self.model, objective, self.batches, self.hardware, self.world, recompute=again)
+        view, why = prepare(self.model, stage.objective, stage.example(), how, self.world, recompute=again)
         if why:
-            yield from self._note("compile", f"torch.compile failed, so training goes on without it: {why}")
+            yield from self._note("compile", f"torch.compile failed, so training goes on without it: {why}.")
         self.compile_seconds = time.monotonic() - begin
-        yield Event("ready", text=f"{self.compile_seconds:.1f} s to compile" if self.hardware.compile else "")
+        yield Ready(self.state.step, self.compile_seconds, how.compile and not why)
         return view
 
     def _train(self, view: nn.Module, objective: Objective) -> Iterator[Event]:
-        now = time.monotonic()
-        began, state = now - self.state.training_seconds, self.state
-        budget = self._budget(reserve=1.2 * self._evaluation_seconds + 2.0)
-        self._next_evaluation = now + self._pause()
-        self._next_save = now + 60 * self.recipe.run.checkpoint_minutes
+        began, budget = time.monotonic() - self.state.training_seconds, self.timetable.budget(self.state)
+        self.budget = budget
+        self.timetable.begin()
         steps = self._steps(view, objective, budget)
         while (step := next(steps, None)) is not None:
             state, self.begun = self.state, True
             state.step, state.training_seconds = step.number, time.monotonic() - began
             if step.moved:
                 state.learned(step.loss)
-                rate = self.batches.tokens_per_step * step.number / max(state.training_seconds, 1e-9)
+                speed = self.stage.tokens_per_step * step.number / max(state.training_seconds, 1e-9)
                 if step.number % LOG_EVERY == 0:
-                    self._log(step, rate)
-                yield Event("step", step.number, step.progress, state.train_loss or 0.0, rate)
+                    self._log(step, speed)
+                yield Trained(step.number, step.progress, state.train_loss or 0.0, speed)
             else:
                 yield from self._left_out(step)
                 if state.bad >= PATIENCE:
                     yield from self._go_back(step)
+                    if isinstance(budget, Clock):
+                        budget.pace = self.state.pace
                     steps = self._steps(view, objective, budget)
                     continue
             evaluates, saves = self._agreed(step)
@@ -199,7 +207,7 @@ class Session:
         return fit(
             view,
             self.optimizer,
-            Later(self.batches, self.state.dropped),
+            Later(self.stage.batches, self.state.dropped),
             objective,
             budget=budget,
             schedule=lambda progress: trapezoid(progress, c.warmup, c.cooldown),
@@ -214,115 +222,106 @@ class Session:
 
         While steps are left out there is nothing new to evaluate, and what is saved would be no better.
         """
-        run, number, now = self.recipe.run, step.number, time.monotonic()
-        due = now >= self._next_save or bool(run.checkpoint_every and number % run.checkpoint_every == 0)
-        stop, evaluates, saves = self.world.most([STOPS.index(self.stop), self._due(number), due])
+        due = self.timetable.evaluates(step.number), self.timetable.saves(step.number)
+        stop, evaluates, saves = self.world.most([STOPS.index(self.stop), *due])
         self.ended = STOPS[int(stop)]
         return bool(evaluates) and not self.state.bad, bool(saves) and not self.state.bad
 
     def _agree_to_stop(self) -> None:
         self.ended = STOPS[int(self.world.most([STOPS.index(self.stop)])[0])]
 
-    def _due(self, step: int) -> bool:
-        run, now = self.recipe.run, time.monotonic()
-        if run.evaluate_every:
-            return step % run.evaluate_every == 0
-        # The last evaluation comes anyway; one more right before it would push it past the end.
-        late = run.minutes and now + 3 * self._evaluation_seconds > self.started + 60 * run.minutes
-        return now >= self._next_evaluation and not late
-
-    def _budget(self, reserve: float) -> Budget:
-        run, used = self.recipe.run, self.state.training_seconds
-        if run.steps:
-            return Steps(run.steps)
-        left = self.started + 60 * run.minutes - time.monotonic() - reserve
-        return Clock(max(left, 1.0 if self.state.step == 0 else 0.0) + used, used=used)
-
-    def _pause(self) -> float:
-        """Seconds until the next evaluation, so that they take EVALUATION_SHARE of the time; the first comes early."""
-        return max(self._evaluation_seconds / EVALUATION_SHARE, SHORTEST_PAUSE)
-
     def _evaluate(self, progress: float, *, final: bool = False) -> Iterator[Event]:
-        """A checkpoint, the exact validation loss, a sample, and a sentence if one is deserved."""
+        """A checkpoint, the model's judgement, a sample, and a sentence if one is deserved."""
         begin, step = time.monotonic(), self.state.step
         if final and self._evaluated_step == step:
             return
         yield from self._save()
         try:
-            with self.hardware.autocast():
-                result = evaluate(
-                    self.model,
-                    self.corpus.validation,
-                    self.corpus.tokenizer,
-                    context=self.recipe.model.context,
-                    world=self.world,
-                    go_on=lambda: not self.world.most([self.stop == "terminated"])[0],
-                )
+            found = self.stage.judge(self.model, lambda: not self.world.most([self.stop == "terminated"])[0])
         except Interrupted:
             return
         self._evaluated_step = step
-        if not isfinite(result.loss):
-            if self.keeper and self.begun:
-                self.keeper.drop(step)
+        if not isfinite(found.loss):
+            if self.begun:
+                self.checkpoints.drop(step)
             self._give_up(f"The validation loss is not finite after step {step}")
-        self.evaluation = result
-        is_best = self.state.judged(result.loss)
-        self._record(validation_loss=result.loss, bits_per_byte=result.bits_per_byte, perplexity=result.perplexity)
-        yield Event("evaluated", step, progress, self.state.train_loss or float("nan"), evaluation=result)
+        is_best = self.state.judged(found.loss, found.metrics)
+        self._record(validation_loss=found.loss, **found.metrics)
+        yield Evaluated(step, progress, self.state.train_loss, found)
         if step:
-            if is_best and self._saved_step == step and (keeper := self.keeper):
-                yield from self._try_to_write(lambda: keeper.mark_best(step), final=final)
+            if is_best and self.checkpoints.step == step and (problem := self.checkpoints.mark_best(step)):
+                yield from self._disk_note(problem)
             yield from self._sample(progress)
             for kind, text in (*overfitting(self.state), *rate_too_high(self.state)):
                 yield from self._note(kind, text)
-        now = time.monotonic()
-        self._evaluation_seconds = now - begin
-        self._next_evaluation = now + self._pause()
+        self.timetable.evaluated(time.monotonic() - begin)
 
     def _sample(self, progress: float) -> Iterator[Event]:
         tokens = self.recipe.run.sample_tokens
         if tokens and (self.world.leads or self.sharded):
-            text = Engine(self.model, self.corpus.tokenizer, threads=1).samples(
-                tokens=tokens, seed=self.recipe.run.seed
-            )[0]
+            text = self.stage.sample(self.model, tokens)
             if not self.world.leads:
                 return
             path = self.folder / "samples" / f"step-{self.state.step:06d}.txt"
-            path.parent.mkdir(exist_ok=True)
-            yield from self._try_to_write(lambda: write_atomic(path, text))
-            yield Event("sampled", self.state.step, progress, text=text)
+            try:
+                with writing(path):
+                    path.parent.mkdir(exist_ok=True)
+                write_atomic(path, text)
+            except InputError as error:
+                yield from self._disk_note(str(error))
+            yield Sampled(self.state.step, progress, text)
 
     def _save(self) -> Iterator[Event]:
         """A checkpoint of this step, unless there is one."""
-        state, step = self.state, self.state.step
-        if step in (0, self._saved_step):
+        if self.state.step in (0, self.checkpoints.step):
             return
         broken = not all(bool(own(p).isfinite().all()) for p in self.model.parameters())
         if self.world.most([broken])[0]:
             return
-        self._next_save = time.monotonic() + 60 * self.recipe.run.checkpoint_minutes
-        self._saved_step = step
+        self.timetable.saved()
+        problem = self._checkpoint()
+        self._unsaved = problem if self.checkpoints.step != self.state.step else ""
+        if problem:
+            yield from self._disk_note(problem)
+
+    def _checkpoint(self, *, resumable: bool = True) -> str:
+        """Write a checkpoint, or begin to; without the optimizer's state none can be resumed from. The outcome."""
+        state = self.state
         state.seconds, state.losses = time.monotonic() - self.started, list(self.spikes.losses)
         settings = to_toml(with_origins(self.recipe, lambda name: "as it began"))
         texts = {"run.toml": settings, "environment.json": self._facts}
-        content = (self.model, self.corpus.tokenizer, asdict(state), self.optimizer)
-        if self.sharded:
-            path = self.folder / "checkpoints" / f"step-{step:06d}"
-            yield from self._try_to_write(lambda: write_together(path, *content, self.world, texts))
-        elif keeper := self.keeper:
-            yield from self._try_to_write(lambda: keeper.save(snapshot(*content, texts), step))
-        if self.sharded and self.keeper:
-            self.keeper.prune(step)
+        optimizer = self.optimizer if resumable else None
+        return self.checkpoints.save(state.step, self.model, self.stage.tokenizer, asdict(state), optimizer, texts)
 
-    def _try_to_write(self, write: Callable[[], object], *, final: bool = False) -> Iterator[Event]:
-        """A disk that is full for a while does not end a run; at its end it is an error."""
-        try:
-            write()
-        except InputError as error:
-            if final:
-                raise
-            self._saved_step = -1
-            yield from self._note("disk", f"{error} Training goes on, and the next checkpoint is tried as usual.")
+    def _save_last(self) -> Iterator[Event]:
+        """The last checkpoint: where there is no room for it its weights alone, or in another folder.
+
+        Raises:
+            InputError: there is room for it nowhere.
+        """
+        yield from self._save()
+        problem = self.checkpoints.settle() or self._unsaved
+        while problem:
+            if not (self._checkpoint(resumable=False) or self.checkpoints.settle()):
+                alone = "The weights fitted without the optimizer's state, so the run cannot be resumed from them."
+                yield from self._note("", f"{problem} {alone}")
+                return
+            folder = self.world.tell(str(self.ask_folder(problem) or "") if self.world.leads else "")
+            if not folder:
+                raise InputError(problem)
+            self._write_to(Path(folder))
+            problem = self.world.attempt(self._furnish) or self._checkpoint() or self.checkpoints.settle()
+
+    def _furnish(self) -> None:
+        """Make a run of the folder that the last checkpoint goes to in place of the run's own."""
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.folder / "config.toml", to_toml(with_origins(self.recipe, lambda name: "as it began")))
+        write_atomic(self.folder / "environment.json", self._facts)
+
+    def _disk_note(self, problem: str) -> Iterator[Event]:
+        """A disk that is full for a while does not end a run."""
+        yield from self._note("disk", f"{problem} Training goes on, and the next checkpoint is tried as usual.")
 
     def _left_out(self, step: Step) -> Iterator[Event]:
         """A step that moved nothing: each is logged, and the first of some is told."""
@@ -333,10 +332,10 @@ class Session:
             yield from self._note("", left_out(step, batch))
 
     def _go_back(self, step: Step) -> Iterator[Event]:
-        """To the last whole checkpoint, and on from there with the batches that come next now."""
+        """To the last intact checkpoint, and on from there with the batches that come next now."""
         before = self.state
-        if self.keeper:
-            yield from self._try_to_write(self.keeper.finish)
+        if problem := self.checkpoints.settle():
+            yield from self._disk_note(problem)
         self.world.most([0.0])  # What the first process wrote is there for all.
         folder = last_good(self.folder)
         if before.returns == RETURNS or folder is None:
@@ -357,38 +356,39 @@ class Session:
         if kind not in self.state.notes:
             self.state.notes += [kind] if kind else []
             self._record(note=text)
-            yield Event("note", self.state.step, text=text)
+            yield Note(self.state.step, text)
 
-    def _log(self, step: Step, rate: float) -> None:
+    def _log(self, step: Step, speed: float) -> None:
         self._record(
             loss=step.loss,
-            learning_rate=step.multiplier,
+            learning_rate=step.multiplier * self.recipe.optimizer.learning_rate,
+            learning_rate_share=step.multiplier,
             gradient_norm=step.gradient_norm,
-            tokens_per_second=round(rate, 1),
+            tokens_per_second=round(speed, 1),
+            **step.metrics,
         )
 
     def _record(self, **values: Any) -> None:
         step, seconds = self.state.step, round(time.monotonic() - self.started, 3)
-        self.metrics.add(step=step, seconds=seconds, tokens=step * self.batches.tokens_per_step, **values)
+        self.metrics.add(step=step, seconds=seconds, tokens=step * self.stage.tokens_per_step, **values)
 
     def _end(self) -> Iterator[Event]:
         self._agree_to_stop()
-        yield from self._save()
+        yield from self._save_last()
         if self.ended != "terminated":
             yield from self._evaluate(1.0, final=True)
-        if self.keeper:
-            self.keeper.finish()
         self.metrics.flush()
-        yield Event("finished", self.state.step, 1.0, self.state.train_loss or float("nan"), summary=self._summarise())
+        yield Finished(self.state.step, self._summarise())
 
     def _summarise(self) -> dict[str, Any]:
         state, seconds = self.state, time.monotonic() - self.started
-        counts = {"parameters": self.model.parameters_count, "tokens": state.step * self.batches.tokens_per_step}
-        known = summary(self.folder, self.corpus, state, self.evaluation, seconds, counts, self.ended)
+        counts = {"parameters": self.model.parameters_count, "tokens": state.step * self.stage.tokens_per_step}
+        known = summary(self.folder, self.stage, state, seconds, counts, self.ended)
         known["compile_seconds"] = round(self.compile_seconds, 2)
         known["peak_bytes"] = peak_bytes(self.hardware.device)
         if self.world.leads:
+            if isinstance(self.budget, Clock) and not self.ended:
+                write_pace(self.folder / "config.toml", Pace(self.budget.pace, state.step))
             write_atomic(self.folder / "summary.json", as_json(known))
-            source = SOURCES.get(self.recipe.data.data)
-            write_report(self.folder, source.published if source else ())
+            write_report(self.folder, self.stage.published)
         return known

@@ -10,19 +10,18 @@ from typing import Any
 
 from quoth.recipes.dial import complete
 from quoth.recipes.limits import check_memory
-from quoth.recipes.recipe import Recipe, Settings, make, origins, parse_recipe, settings, to_toml
+from quoth.recipes.pretraining import pretraining
+from quoth.recipes.recipe import Recipe, Setting, Settings, make, origins, parse_recipe, settings, to_toml
 from quoth.recipes.resume import resume_session
 from quoth.recipes.session import Session
 from quoth.recipes.warm_start import init_checkpoint, is_warm_start, lower_rates, tokenizer_of, with_shape_of_init
 from quoth.system.device import Hardware, choose, cores, gpus
 from quoth.system.errors import InputError
 from quoth.system.files import write_atomic
+from quoth.system.lock import Lock, hold
 from quoth.system.world import World
 from quoth.text.corpus import Corpus, corpus
 from quoth.train.run import new_run
-
-# In fewer minutes than this, compiling with a cold cache takes longer than it saves.
-WORTH_COMPILING = 0.75
 
 
 def start(
@@ -44,28 +43,38 @@ def start(
         others = {"preset": preset != "laptop", "config": config, "out": out}
         return resume_session(resume, flags, [name for name, used in others.items() if used], started, world)
     if begun := world.remembered():
-        return resume_session(
-            begun, {}, [], started, world
-        )  # By processes that died, and were started again with these.
+        # By processes that died, and were started again with these.
+        return resume_session(begun, {}, [], started, world)
     if not world.leads:
         return _follow(json.loads(world.tell("")), started, world)
     known = with_shape_of_init(settings(preset, config, flags))
     hardware = hardware_for(known, world)
     data = open_corpus(known)
-    recipe, known = plan(known, data, replace(hardware, flops=hardware.flops * world.size), time.monotonic() - started)
+    fast = replace(hardware, flops=hardware.flops * world.size)
+    recipe, known = plan(known, data, fast, time.monotonic() - started)
+    hardware = as_decided(hardware, recipe)
     check_memory(recipe, hardware, world)
     folder = new_run(out, preset, data.name)
+    lock = hold(folder)
     write_atomic(folder / "config.toml", to_toml(origins(recipe, known)))
     world.tell(json.dumps({"folder": str(folder), "recipe": to_toml(origins(recipe, known)), **asdict(hardware)}))
     world.remember(str(folder))  # All have asked by now whether there was anything to remember.
-    return first_session(recipe, data, hardware, folder, started, world)
+    return first_session(recipe, data, hardware, folder, started, world, lock)
 
 
-def first_session(*given: Any) -> Session:
+def first_session(
+    recipe: Recipe,
+    data: Corpus,
+    hardware: Hardware,
+    folder: Path,
+    started: float,
+    world: World,
+    lock: Lock | None = None,
+) -> Session:
     """A session that takes nothing up, and begins with another run's weights where the recipe says so."""
-    session = Session(*given)
-    if session.recipe.run.init:
-        session.begin_with(init_checkpoint(session.recipe.run.init))
+    session = Session(recipe, pretraining(recipe, data, hardware, world), hardware, folder, started, world, lock)
+    if recipe.run.init:
+        session.begin_with(init_checkpoint(recipe.run.init))
     return session
 
 
@@ -81,7 +90,7 @@ def _follow(said: dict[str, Any], started: float, world: World) -> Session:
 
 def plan(known: Settings, data: Corpus, hardware: Hardware, elapsed: float) -> tuple[Recipe, Settings]:
     """The complete recipe: the dial fills what is not known, from the time that is left."""
-    known = lower_rates(complete(known, data, hardware, elapsed), known)
+    known = with_hardware(lower_rates(complete(known, data, hardware, elapsed), known), hardware)
     recipe = make(known, data.tokenizer.vocabulary)
     for split in ("train", "validation"):
         have, need = len(getattr(data, split)), recipe.model.context + 1
@@ -94,22 +103,37 @@ def plan(known: Settings, data: Corpus, hardware: Hardware, elapsed: float) -> t
 
 
 def hardware_for(known: Settings, world: World | None = None) -> Hardware:
-    """The machine, with what is known of how to use it. Several processes on it share its cores."""
+    """The machine, with what is known of how to use it. Several processes on it share its cores.
+
+    Where steps are given, nothing is timed to decide, so that the same command makes the same choices each time.
+    """
     world = world or World()
     get = {name: known[name].value for name in ("device", "dtype", "threads") if name in known}
     compiled = {"on": True, "off": False}.get(known["compile"].value) if "compile" in known else None
     if world.size > 1:
         get["threads"] = get.get("threads") or max(1, cores() // world.locals)
-    hardware = choose(**get, compile=compiled)
+    timed = not ("steps" in known and known["steps"].value)
+    hardware = choose(**get, compile=compiled, timed=timed)
     if hardware.device == "cuda" and world.locals > gpus():
         raise InputError(
             f"{world.locals} processes were started here, but there are {gpus()} GPUs; start one for each."
         )
-    minutes = known["minutes"].value if "minutes" in known else 0.0
-    if compiled is None and hardware.compile and 0 < minutes < WORTH_COMPILING:
-        why = f"it would take longer than it saves in {minutes:g} min"
-        return replace(hardware, compile=False, reasons=hardware.reasons | {"compile": why})
     return hardware
+
+
+def with_hardware(known: Settings, hardware: Hardware) -> Settings:
+    """What is known, with how the machine is used, so that the settings of a run repeat it."""
+    used = {"dtype": hardware.dtype, **({"threads": hardware.threads} if hardware.device == "cpu" else {})}
+    if not hardware.compile:
+        used["compile"] = "off"
+    open_ = {name: value for name, value in used.items() if name not in known or known[name].value in ("auto", 0)}
+    return {**known, **{name: Setting(value, hardware.reasons.get(name, "")) for name, value in open_.items()}}
+
+
+def as_decided(hardware: Hardware, recipe: Recipe) -> Hardware:
+    """The machine, compiling where the dial has decided so."""
+    compiled = recipe.run.compile == "on" or (recipe.run.compile == "auto" and hardware.compile)
+    return replace(hardware, compile=compiled)
 
 
 def open_corpus(known: Settings) -> Corpus:

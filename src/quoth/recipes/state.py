@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from quoth.system.errors import InputError
@@ -23,13 +25,14 @@ class RunState:
         training_seconds: how much of it went into steps.
         train_loss: a running mean.
         validation_loss: of the last evaluation.
-        best: the least validation loss, after `best_step` steps.
+        best: the least validation loss, after `best_step` steps, with what was measured beside it in `best_metrics`.
         first_loss: the validation loss before training.
         worse: evaluations in a row without a new best.
         bad: steps in a row that were left out.
         returns: how often the run went back to a checkpoint, since it last got past `furthest`.
         furthest: the step that it went back from.
         losses: what spikes are judged by.
+        pace: after which step each 256th part of the time began, in a run by the clock.
         notes: which remarks were made.
     """
 
@@ -41,23 +44,25 @@ class RunState:
     validation_loss: float | None = None
     best: float | None = None
     best_step: int = 0
+    best_metrics: dict[str, float] = field(default_factory=dict)
     first_loss: float | None = None
     worse: int = 0
     bad: int = 0
     returns: int = 0
     furthest: int = 0
     losses: list[float] = field(default_factory=list)
+    pace: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def judged(self, loss: float) -> bool:
-        """Take in a validation loss; whether it is the best so far."""
+    def judged(self, loss: float, metrics: Mapping[str, float] = MappingProxyType({})) -> bool:
+        """Take in a validation loss, and what was measured beside it; whether it is the best so far."""
         self.validation_loss = loss
         if self.step == 0:
             self.first_loss = loss
         is_best = self.best is None or loss < self.best or self.best_step == self.step
         self.worse = 0 if is_best else self.worse + 1
         if is_best:
-            self.best, self.best_step = loss, self.step
+            self.best, self.best_step, self.best_metrics = loss, self.step, dict(metrics)
         return is_best
 
     def learned(self, loss: float) -> None:
@@ -77,7 +82,7 @@ class RunState:
         self.returns, self.furthest, self.bad = before.returns + 1, max(before.furthest, step), 0
         self.notes, self.first_loss = before.notes, before.first_loss
         if before.best_step <= self.step:
-            self.best, self.best_step = before.best, before.best_step
+            self.best, self.best_step, self.best_metrics = before.best, before.best_step, before.best_metrics
 
 
 def read_state(values: dict[str, Any]) -> RunState:

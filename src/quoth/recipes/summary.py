@@ -6,27 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from quoth.recipes.events import Stop
+from quoth.recipes.stage import Stage
 from quoth.recipes.state import RunState
-from quoth.text.corpus import Corpus
-from quoth.train.evaluate import Evaluation
 
 
 def summary(
-    folder: Path,
-    corpus: Corpus,
-    state: RunState,
-    judged: Evaluation | None,
-    seconds: float,
-    counts: dict[str, int],
-    stop: Stop,
+    folder: Path, stage: Stage, state: RunState, seconds: float, counts: dict[str, int], stop: Stop
 ) -> dict[str, Any]:
     """As `summary.json` holds it. `counts` are of parameters and tokens; losses are in nats per token."""
-    bits_per_token = judged.bits_per_byte / judged.loss if judged else 0.0
     return {
         "run": folder.name,
         "folder": str(folder),
-        "data": corpus.name,
-        "tokenizer": corpus.tokenizer.name,
+        "data": stage.data,
+        "tokenizer": stage.tokenizer.name,
         **counts,
         "steps": state.step,
         "seconds": round(seconds, 2),
@@ -36,6 +28,6 @@ def summary(
         "validation_loss": state.best,
         "best_step": state.best_step,
         "last_validation_loss": state.validation_loss,
-        "bits_per_byte": bits_per_token * (state.best or 0.0),
+        **state.best_metrics,
         "stopped": stop or "finished",
     }

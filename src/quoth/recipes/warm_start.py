@@ -10,7 +10,7 @@ from quoth.system.errors import InputError
 from quoth.text.tokenizer import Tokenizer
 from quoth.text.tokenizer import read as read_tokenizer
 from quoth.train.checkpoint import read_config
-from quoth.train.keeper import kept, whole
+from quoth.train.keeper import intact, kept
 from quoth.train.run import find_run
 
 # Windows of a model that reads longer ones are cut to so many tokens, unless --context says otherwise.
@@ -75,7 +75,7 @@ def init_checkpoint(run: str | Path) -> Path:
     Raises:
         InputError: it has none that is whole.
     """
-    return whole(Path(run), "best", lambda said: None)
+    return intact(Path(run), "best", lambda said: None)
 
 
 def tokenizer_of(init: str, saved: Path | None = None) -> Tokenizer | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import shlex
 import shutil
 import sysconfig
 import time
@@ -19,6 +20,8 @@ import torch
 from quoth.system.errors import InputError
 
 COMPILERS = ("g++", "clang++", "c++", "cl")
+# As Linux names a processor's instructions for bfloat16: x86's, then Arm's.
+BFLOAT16_FLAGS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -41,10 +44,20 @@ class Hardware:
         return torch.autocast(self.device, DTYPES[self.dtype], enabled=self.dtype != "float32")
 
 
-def choose(device: str = "auto", dtype: str = "auto", threads: int = 0, compile: bool | None = None) -> Hardware:  # noqa: A002
+def choose(
+    device: str = "auto",
+    dtype: str = "auto",
+    threads: int = 0,
+    compile: bool | None = None,  # noqa: A002
+    *,
+    timed: bool = True,
+) -> Hardware:
     """Pick what is left open (auto, 0, None); set how many threads torch uses, and that tiny numbers are zero to them.
 
-    Takes under a second. Raises:
+    It is picked by trying, or where it is not to be `timed`, by what the machine says of itself, which is always the
+    same. Takes under a second.
+
+    Raises:
         InputError: a device or type that is not here.
     """
     reasons: dict[str, str] = {}
@@ -55,11 +68,11 @@ def choose(device: str = "auto", dtype: str = "auto", threads: int = 0, compile:
         # A number too small for the usual format costs a processor a hundred times what others do, and as a model grows
         # sure of itself there are many. Threads inherit this setting, so it comes before the first of them.
         torch.set_flush_denormal(True)
-        threads = _threads(threads, reasons)
+        threads = _threads(threads, reasons, timed=timed)
         torch.set_num_threads(threads)
     else:
         threads = torch.get_num_threads()
-    dtype, flops = _dtype(device, dtype, reasons)
+    dtype, flops = _dtype(device, dtype, reasons, timed=timed)
     if compile is None:
         compile, reasons["compile"] = can_compile(device)  # noqa: A001
     else:
@@ -84,13 +97,16 @@ def _device(wanted: str, reasons: dict[str, str]) -> str:
     return wanted
 
 
-def _threads(wanted: int, reasons: dict[str, str]) -> int:
+def _threads(wanted: int, reasons: dict[str, str], *, timed: bool) -> int:
     if wanted:
         reasons["threads"] = "as was asked"
         return wanted
     if (here := cores()) == 1:
         reasons["threads"] = "there is one core"
         return 1
+    if not timed:
+        reasons["threads"] = f"there are {here} cores"
+        return here
     candidates = sorted({max(1, here // 2), here})
     rates = {n: _rate_with_threads(n) for n in candidates}
     best = max(rates, key=lambda n: rates[n])
@@ -120,17 +136,29 @@ def _rate_with_threads(threads: int) -> float:
     return matmul_flops("cpu", torch.float32, 512, seconds=0.06)
 
 
-def _dtype(device: str, wanted: str, reasons: dict[str, str]) -> tuple[str, float]:
+def _dtype(device: str, wanted: str, reasons: dict[str, str], *, timed: bool) -> tuple[str, float]:
     size = 4096 if device == "cuda" else 1024
     if wanted != "auto":
         reasons["dtype"] = "as was asked"
         return wanted, matmul_flops(device, DTYPES[wanted], size)
+    if not timed:
+        has = _multiplies_bfloat16(device)
+        reasons["dtype"] = f"the device {'multiplies' if has else 'does not multiply'} bfloat16 matrices by itself"
+        best = "bfloat16" if has else "float32"
+        return best, matmul_flops(device, DTYPES[best], size)
     rates = {name: matmul_flops(device, dtype, size) for name, dtype in DTYPES.items()}
     gain = rates["bfloat16"] / rates["float32"]
     # Casts cost something too, so bfloat16 has to be clearly faster.
     best = "bfloat16" if gain > 1.5 else "float32"
     reasons["dtype"] = f"a bfloat16 matrix product takes {1 / gain:.2f} of the time of a float32 one"
     return best, rates[best]
+
+
+def _multiplies_bfloat16(device: str) -> bool:
+    """Whether a device has instructions for it, by what it says of itself."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device == "cpu" and bool(BFLOAT16_FLAGS.intersection(cpu_flags().split()))
 
 
 def matmul_flops(device: str, dtype: torch.dtype, size: int, *, seconds: float = 0.1) -> float:
@@ -191,9 +219,12 @@ def can_compile(device: str) -> tuple[bool, str]:
 
 
 def cpp_compiler() -> str | None:
-    """The C++ compiler that torch.compile would call: the one that CXX names, or the first that is here."""
-    named = os.environ.get("CXX")
-    return next((name for name in ([named] if named else COMPILERS) if shutil.which(name)), None)
+    """The C++ compiler to call: the one that CXX names, or the first that is here.
+
+    Of a command such as `ccache g++ -m64` it is the program alone, since torch.compile takes no more.
+    """
+    words = [word for word in shlex.split(os.environ.get("CXX", "")) if not word.startswith("-")]
+    return next((name for name in (words[-1:] or COMPILERS) if shutil.which(name)), None)
 
 
 def keep_freed_memory() -> None:

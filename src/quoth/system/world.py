@@ -69,14 +69,29 @@ class World:
         Raises:
             InputError: it could not, on all.
         """
-        problem = ""
+        if problem := self.attempt(work):
+            raise InputError(problem)
+
+    def attempt(self, work: Callable[[], object]) -> str:
+        """Let the first process do something, for which all wait; why it could not, on all, or nothing.
+
+        Whatever goes wrong, all processes come out of here: an error that is none of input is raised on all of them.
+        """
+        problem, error = "", None
         if self.leads:
             try:
                 work()
-            except InputError as error:
-                problem = str(error)
-        if problem := self.tell(problem):
-            raise InputError(problem)
+            except InputError as refused:
+                problem = str(refused)
+            except Exception as unexpected:
+                error = unexpected
+        if self.size > 1:
+            problem, broken = self.tell(problem), bool(self.most([float(error is not None)])[0])
+            if broken and error is None:
+                raise RuntimeError("The first process failed at what all wait for; its own message says why.")
+        if error is not None:
+            raise error
+        return problem
 
     def tell(self, text: str) -> str:
         """What the first process says, on all of them."""

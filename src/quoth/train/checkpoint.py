@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from quoth.model.config import GPTConfig
-from quoth.model.gpt import GPT
+from quoth.model.gpt import GPT, Block
 from quoth.system.errors import InputError
 from quoth.system.files import as_json, new_folder, read_json, rename_folder, writing
 from quoth.system.world import World
@@ -24,7 +25,10 @@ from quoth.text.tokenizer import Tokenizer, texts_of
 from quoth.text.tokenizer import read as read_tokenizer
 from quoth.train.manifest import seal, verify
 from quoth.train.optimizers import Together
-from quoth.train.parallel import own, spread, whole
+from quoth.train.parallel import full_tensor, own, spread
+
+# The key of config.json that names the block, where it is not the usual one.
+BLOCK = "block"
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,10 @@ def snapshot(
     if optimizer is not None:
         tensors["optimizer.safetensors"] = optimizer_tensors(optimizer)
     return Snapshot(
-        {file: {n: whole(t.detach()).cpu().contiguous() for n, t in named.items()} for file, named in tensors.items()},
+        {
+            file: {n: full_tensor(t.detach()).cpu().contiguous() for n, t in named.items()}
+            for file, named in tensors.items()
+        },
         _texts(model, tokenizer, state, texts),
     )
 
@@ -100,7 +107,7 @@ def write_together(
     model: GPT,
     tokenizer: Tokenizer,
     state: dict[str, Any],
-    optimizer: Together,
+    optimizer: Together | None,
     world: World,
     texts: Mapping[str, str] | None = None,
 ) -> None:
@@ -127,38 +134,47 @@ def write_together(
         verify(folder)
 
     world.first(begin)
-    write_shards(aside, {**distinct(model), **optimizer_tensors(optimizer)})
+    write_shards(aside, {**distinct(model), **(optimizer_tensors(optimizer) if optimizer else {})})
     world.first(end)
 
 
 def save(
-    folder: Path, model: GPT, tokenizer: Tokenizer, state: dict[str, Any], optimizer: Together | None = None
+    folder: Path | str, model: GPT, tokenizer: Tokenizer, state: dict[str, Any], optimizer: Together | None = None
 ) -> None:
     """Write a checkpoint of a model as it is now; the optimizer goes along where it is given.
+
+    >>> save("mine", model, corpus.tokenizer, {"step": 100})                # doctest: +SKIP
 
     Raises:
         InputError: the disk is full or the folder may not be written.
     """
-    write(folder, snapshot(model, tokenizer, state, optimizer))
+    write(Path(folder), snapshot(model, tokenizer, state, optimizer))
 
 
-def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
+def load(
+    folder: Path | str, device: torch.device | str = "cpu", *, block: Callable[[GPTConfig], nn.Module] = Block
+) -> Checkpoint:
     """Read a checkpoint, every file checked against the manifest.
+
+    `block` makes one layer, as for `GPT`. A checkpoint says which one it was trained with, by its name, and is loaded
+    with that one alone: nothing that a file names is imported.
 
     Raises:
         InputError: it is missing, damaged, or from another kind of model.
     """
-    verify(folder)
-    return read(folder, device)
+    verify(Path(folder))
+    return read(Path(folder), device, block=block)
 
 
-def read(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """Read a checkpoint that was found whole.
+def read(
+    folder: Path, device: torch.device | str = "cpu", *, block: Callable[[GPTConfig], nn.Module] = Block
+) -> Checkpoint:
+    """Read a checkpoint that was found intact; see `load`.
 
     Raises:
         InputError: it is from another kind of model.
     """
-    model = GPT(read_config(folder))
+    model = GPT(read_config(folder), block)
     load_weights(folder, model)
     model.to(device)
     return Checkpoint(model.eval(), read_tokenizer(folder), read_json(folder / "state.json"), folder)
@@ -171,17 +187,37 @@ def read_config(folder: Path) -> GPTConfig:
         InputError: it is from another kind of model.
     """
     try:
-        return GPTConfig(**read_json(folder / "config.json"))
-    except TypeError as error:
+        return GPTConfig(**{n: v for n, v in read_json(folder / "config.json").items() if n != BLOCK})
+    except (AttributeError, TypeError) as error:
         raise InputError(f"{folder / 'config.json'} is not a config of this version of quoth: {error}.") from error
+
+
+def name_of(block: object) -> str:
+    """A block's name as checkpoints have it, `module:name`; of one with arguments set, those too.
+
+    >>> name_of(Block)
+    'quoth.model.gpt:Block'
+    """
+    if isinstance(block, partial):
+        given = [*map(repr, block.args), *(f"{name}={value!r}" for name, value in block.keywords.items())]
+        return f"{name_of(block.func)}({', '.join(given)})"
+    named = block if hasattr(block, "__qualname__") else type(block)
+    return f"{named.__module__}:{named.__qualname__}"
 
 
 def load_weights(folder: Path, model: GPT) -> None:
     """Put the saved weights into a model of the same shape, sharded or not.
 
     Raises:
-        InputError: the file is damaged, or of another shape.
+        InputError: the file is damaged, or of another block or shape.
     """
+    trained, here = read_json(folder / "config.json").get(BLOCK, name_of(Block)), name_of(model.block)
+    if trained != here:
+        how = "" if trained == name_of(Block) else ", block=..."
+        raise InputError(
+            f"{folder} was trained with the block {trained}, and the block here is {here}; load it in Python, by "
+            f"quoth.load({str(folder)!r}{how})."
+        )
     wanted = distinct(model)
     if in_shards(folder):
         from quoth.train.shards import read_shards
@@ -263,7 +299,9 @@ def optimizer_tensors(optimizer: Together) -> dict[str, Tensor]:
 
 
 def _texts(model: GPT, tokenizer: Tokenizer, state: dict[str, Any], more: Mapping[str, str] | None) -> dict[str, str]:
-    config = dataclasses.asdict(model.config)
+    config: dict[str, Any] = dataclasses.asdict(model.config)
+    if (block := name_of(model.block)) != name_of(Block):
+        config[BLOCK] = block
     own = {"config.json": as_json(config), "state.json": as_json(state), **texts_of(tokenizer)}
     return {**own, **(more or {})}
 

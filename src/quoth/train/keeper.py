@@ -33,7 +33,10 @@ class Keeper:
         self.best = _best(run)
         self._writing: Thread | None = None
         self._failed: Exception | None = None
-        for left in self.folder.glob(".step-*"):  # By a process that was killed while it wrote.
+
+    def clear(self) -> None:
+        """Remove what a process left half written that was killed."""
+        for left in self.folder.glob(".step-*"):
             shutil.rmtree(left, ignore_errors=True)
 
     def save(self, content: Snapshot, step: int) -> None:
@@ -125,10 +128,10 @@ def load_kept(run: Path, which: str, device: torch.device | str, say: Callable[[
     Raises:
         InputError: the run has none that is whole.
     """
-    return read(whole(run, which, say), device)
+    return read(intact(run, which, say), device)
 
 
-def whole(run: Path, which: str, say: Callable[[str], None]) -> Path:
+def intact(run: Path, which: str, say: Callable[[str], None]) -> Path:
     """The folder of the best or last checkpoint that is whole; for each that is broken a sentence is said.
 
     Raises:

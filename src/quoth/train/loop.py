@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from math import inf
+from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from quoth.system.errors import InputError
 from quoth.system.world import World
 from quoth.text.batches import Batch, BatchSource
 from quoth.train.objectives import Objective
 from quoth.train.optimizers import Together
-from quoth.train.parallel import synchronize, whole
+from quoth.train.parallel import full_tensor, synchronize
 from quoth.train.schedule import Budget, Steps, trapezoid
 from quoth.train.spikes import Spikes
 
@@ -23,8 +25,13 @@ from quoth.train.spikes import Spikes
 class Step:
     """What one step did: its mean loss in nats per token before the update, and the gradient's global norm.
 
-    `tokens` is how many of all processes counted towards the loss. `moved` is false where loss or gradient were not
-    finite, or the loss a spike; the weights then stayed as they were.
+    Attributes:
+        number: how many steps are done with it.
+        progress: the share of the budget that was used before it.
+        multiplier: the share of the peak learning rate that it took.
+        tokens: how many targets of all processes counted towards the loss.
+        moved: false where loss or gradient were not finite, or the loss a spike; the weights then stayed as they were.
+        metrics: what the objective reports beside its sum, each as a mean over those targets.
     """
 
     number: int
@@ -34,6 +41,17 @@ class Step:
     multiplier: float
     tokens: float
     moved: bool = True
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Update(NamedTuple):
+    """What `train_step` found: see `Step`."""
+
+    tokens: float
+    loss: float
+    gradient_norm: float
+    moved: bool
+    metrics: Mapping[str, float]
 
 
 def train_step(
@@ -44,31 +62,37 @@ def train_step(
     world: World,
     clip: float = 0.0,
     limit: float = inf,
-) -> tuple[float, float, float, bool]:
+) -> Update:
     """Accumulate the gradient of the mean over every microbatch of every rank, and move by it.
 
-    Returns how many tokens counted, the loss, the gradient's norm, and whether the weights moved: they do not where
-    loss or norm is not finite, or the loss above `limit`. All ranks have the same loss and norm, so they agree.
+    The weights do not move where loss or norm is not finite, or the loss above `limit`. All ranks have the same loss
+    and norm, so they agree.
     """
     total = world.sum(sum(b.count for b in micro)).item()
     loss = torch.zeros((), device=micro[0].x_BT.device)
+    metrics: dict[str, Tensor] = defaultdict(lambda: torch.zeros_like(loss))
     for number, batch in enumerate(micro, 1):
         if world.size > 1:
             synchronize(model, number == len(micro))
         if batch.seed is not None:
             torch.manual_seed(batch.seed)  # Dropout, too, is a function of the step.
-        part = objective(model, batch) / total  # Objectives return sums, so masks and ranks stay exact.
+        made = objective(model, batch)
+        summed, beside = made if isinstance(made, tuple) else (made, {})
+        part = summed / total  # Objectives return sums, so masks and ranks stay exact.
         part.backward()  # type: ignore[no-untyped-call]
+        for name, value in beside.items():
+            metrics[name] = metrics[name] + value.detach() / total
         loss = loss + part.detach()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    norm = whole(torch.nn.utils.get_total_norm(gradients))
+    norm = full_tensor(torch.nn.utils.get_total_norm(gradients))
     loss_value, norm_value = world.sum(loss).item(), norm.item()
     if moves := abs(loss_value) + norm_value < inf and loss_value <= limit:
         if clip and norm_value > clip:
             torch._foreach_mul_(gradients, clip / norm_value)
         optimizer.step()
     optimizer.zero_grad()
-    return total, loss_value, norm_value, moves
+    told = {name: world.sum(value).item() for name, value in metrics.items()}
+    return Update(total, loss_value, norm_value, moves, told)
 
 
 def fit(
@@ -103,12 +127,12 @@ def fit(
     budget = budget or Steps(steps or 0)
     while (progress := world.most([budget.progress(number)])[0]) < 1:
         micro = batches[number]
-        multiplier = schedule(progress)
+        multiplier = schedule(budget.middle(number, progress))
         optimizer.scale(multiplier)
         model.train()
         limit = spikes.limit if spikes else inf
-        tokens, loss, norm, moved = train_step(model, optimizer, micro, objective, world, clip, limit)
-        if spikes and moved:
-            spikes.see(loss)
+        done = train_step(model, optimizer, micro, objective, world, clip, limit)
+        if spikes and done.moved:
+            spikes.see(done.loss)
         number += 1
-        yield Step(number, progress, loss, norm, multiplier, tokens, moved)
+        yield Step(number, progress, done.loss, done.gradient_norm, multiplier, done.tokens, done.moved, done.metrics)

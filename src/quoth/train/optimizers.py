@@ -169,6 +169,11 @@ class Together:
             part.load_state_dict(state)
 
 
+def matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The weight matrices inside blocks, which Muon moves."""
+    return [p for name, p in model.named_parameters() if ".blocks." in f".{name}" and p.dim() == 2]
+
+
 def make_optimizer(
     model: nn.Module, config: OptimizerConfig | None = None, dtype: torch.dtype = torch.float32
 ) -> Together:
@@ -177,16 +182,16 @@ def make_optimizer(
     `dtype` is what Muon orthogonalizes in: bfloat16 where the processor has it.
     """
     c = config or OptimizerConfig()
-    matrices = [p for name, p in model.named_parameters() if ".blocks." in f".{name}" and p.dim() == 2]
-    chosen = {id(p) for p in matrices}
+    inside = matrices(model)
+    chosen = {id(p) for p in inside}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     betas, fused = (c.beta1, c.beta2), next(model.parameters()).device.type in ("cpu", "cuda")
     others = {"params": rest, "lr": c.embedding_learning_rate, "weight_decay": 0.0}
     if c.optimizer == "adamw":
-        decayed = {"params": matrices, "lr": c.learning_rate, "weight_decay": c.weight_decay}
+        decayed = {"params": inside, "lr": c.learning_rate, "weight_decay": c.weight_decay}
         return Together(torch.optim.AdamW([g for g in (decayed, others) if g["params"]], betas=betas, fused=fused))
     parts: list[torch.optim.Optimizer] = [torch.optim.AdamW([others], betas=betas, eps=1e-10, fused=fused)]
-    if matrices:
-        muon = Muon(matrices, c.learning_rate, momentum=c.momentum, weight_decay=c.weight_decay, dtype=dtype)
+    if inside:
+        muon = Muon(inside, c.learning_rate, momentum=c.momentum, weight_decay=c.weight_decay, dtype=dtype)
         parts.append(muon)
     return Together(*parts)

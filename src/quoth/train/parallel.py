@@ -72,7 +72,7 @@ def synchronize(model: nn.Module, on: bool) -> None:
             module.set_requires_gradient_sync(on, recurse=False)
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """A sharded tensor, all of it, on every rank; any other as it is."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor
 

@@ -7,11 +7,13 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from quoth.system.errors import InputError, suggestion
 from quoth.system.files import read_json, write_atomic, writing
+from quoth.system.lock import LOCK
 
 RUNS = Path("runs")
 
@@ -24,17 +26,19 @@ def new_run(out: str | None, preset: str, data: str) -> Path:
     """
     if out:
         path = Path(out).expanduser()
-        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        if path.is_file() or (path.is_dir() and any(file.name != LOCK for file in path.iterdir())):
             raise InputError(f"{path} exists already; give --out a new folder.")
-    else:
-        slug = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{preset}-{data}").strip("-")
-        path = RUNS / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{slug}"
-        while path.exists():
-            name, _, number = path.name.rpartition("+")
-            path = path.with_name(f"{name}+{int(number) + 1}" if name else f"{path.name}+2")
-    with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
-    return path
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return path
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{preset}-{data}").strip("-")
+    first = RUNS / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{slug}"
+    for number in count(2):
+        path = first if number == 2 else first.with_name(f"{first.name}+{number - 1}")
+        with writing(path), suppress(FileExistsError):  # Another run may begin in the same second.
+            path.mkdir(parents=True)
+            return path
+    raise AssertionError
 
 
 def find_run(name: str) -> Path:
@@ -72,7 +76,8 @@ class Metrics:
         """Forget what was said of later steps, and of the evaluation here, which a run that goes on makes again."""
         if self.path.exists() and not self.silent:
             lines = read_metrics(self.path.parent)
-            kept = [m for m in lines if m["step"] < step or (m["step"] == step and "validation_loss" not in m)]
+            steps = ((m.get("step", 0), m) for m in lines)
+            kept = [m for at, m in steps if at < step or (at == step and "validation_loss" not in m)]
             write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def add(self, **values: Any) -> None:
@@ -95,16 +100,16 @@ class Metrics:
 
 
 def read_metrics(run: Path) -> Iterator[dict[str, Any]]:
-    """The lines of `metrics.jsonl`; one that a crash cut short is left out."""
+    """The lines of `metrics.jsonl`; one that a crash cut short, or a disk has spoiled, is left out."""
     path = run / "metrics.jsonl"
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue
+            with suppress(ValueError):
+                values = json.loads(line)
+                if isinstance(values, dict) and isinstance(values.get("step", 0), int):
+                    yield values
 
 
 def summary(run: Path) -> dict[str, Any]:

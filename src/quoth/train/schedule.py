@@ -1,11 +1,17 @@
-"""How far a run is, and how large a step it takes there; by steps or by the clock."""
+"""How far a run is, and how large a step it takes there; by steps, by the clock, or as another run did."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from quoth.system.errors import InputError
+
+# A run by the clock changes its learning rate so many times, so that when it did can be written down and repeated.
+LEVELS = 256
 
 
 class Budget(Protocol):
@@ -15,13 +21,20 @@ class Budget(Protocol):
         """The share that is used before step `step` (from 0): 0 at the start, and at 1 the run is over."""
         ...
 
+    def middle(self, step: int, progress: float) -> float:
+        """The share that is used in the middle of step `step`, which begins at `progress`.
+
+        A schedule is read there, so that neither the first step of a warm-up nor the last of a cooldown is one of 0.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Steps:
     """A number of steps.
 
-    >>> Steps(10).progress(5)
-    0.5
+    >>> Steps(10).progress(5), Steps(10).middle(5, 0.5)
+    (0.5, 0.55)
     """
 
     steps: int
@@ -29,20 +42,71 @@ class Steps:
     def progress(self, step: int) -> float:
         return step / self.steps if self.steps > 0 else 1.0
 
+    def middle(self, step: int, progress: float) -> float:
+        return (step + 0.5) / max(1, self.steps)
+
 
 @dataclass
 class Clock:
-    """A number of seconds from the first time that it is asked, `used` of them already gone."""
+    """A number of seconds from the first time that it is asked, `used` of them already gone.
+
+    Attributes:
+        pace: at `pace[n]` the first step that began after n of LEVELS equal parts of the time; it grows.
+    """
 
     seconds: float
     used: float = 0.0
     now: Callable[[], float] = field(default=time.monotonic)
+    pace: list[int] = field(default_factory=list)
     _start: float | None = field(default=None, init=False)
 
     def progress(self, step: int) -> float:
         if self._start is None:
             self._start = self.now() - self.used
         return (self.now() - self._start) / self.seconds if self.seconds > 0 else 1.0
+
+    def middle(self, step: int, progress: float) -> float:
+        level = min(LEVELS - 1, int(LEVELS * progress))
+        self.pace += [step] * (level + 1 - len(self.pace))
+        return (len(self.pace) - 0.5) / LEVELS
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The steps of a run by the clock once more: its `pace`, and how many steps it took.
+
+    >>> Pace([0, 3, 3, 7], 10).progress(5), str(Pace.parse("0 3 3 7 10"))
+    (0.5, '0 3 3 7 10')
+    """
+
+    pace: Sequence[int]
+    steps: int
+
+    @classmethod
+    def parse(cls, text: str) -> Pace:
+        """What `str` wrote.
+
+        Raises:
+            InputError: it is something else.
+        """
+        try:
+            *pace, steps = map(int, text.split())
+        except ValueError:
+            pace, steps = [], -1
+        if steps < 0 or pace != sorted(pace) or len(pace) > LEVELS or pace[:1] != [0] or pace[-1] >= steps:
+            raise InputError(
+                f"pace must be growing numbers of steps, as a finished run writes them, not {text[:40]!r}."
+            )
+        return cls(pace, steps)
+
+    def __str__(self) -> str:
+        return " ".join(map(str, (*self.pace, self.steps)))
+
+    def progress(self, step: int) -> float:
+        return step / self.steps if self.steps > 0 else 1.0
+
+    def middle(self, step: int, progress: float) -> float:
+        return (bisect_right(self.pace, step) - 0.5) / LEVELS
 
 
 def trapezoid(progress: float, warmup: float, cooldown: float) -> float:

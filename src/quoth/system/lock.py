@@ -1,0 +1,81 @@
+"""A folder that one process at a time works in: held by the operating system, which lets go of it when one dies."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from pathlib import Path
+from typing import IO
+
+from quoth.system.errors import InputError
+from quoth.system.files import writing
+
+LOCK = ".lock"
+# A process that was just killed may take a moment to be gone.
+PATIENCE_SECONDS = 1.0
+UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+class Lock:
+    """A lock that is held on a folder, until `release` or the process's end, `kill -9` included.
+
+    Attributes:
+        missing: why the file system cannot lock, in words; empty where it can.
+    """
+
+    def __init__(self, file: IO[str], missing: str = "") -> None:
+        self._file, self.missing = file, missing
+
+    def release(self) -> None:
+        """Let others have the folder."""
+        self._file.close()
+
+
+def hold(folder: Path) -> Lock:
+    """Hold a folder; `<folder>/.lock` says who does. On NFS the server keeps the lock.
+
+    >>> lock = hold(Path("runs/first"))                                     # doctest: +SKIP
+    >>> lock.release()                                                      # doctest: +SKIP
+
+    Raises:
+        InputError: another process holds it, or the folder may not be written.
+    """
+    path, end = folder / LOCK, time.monotonic() + PATIENCE_SECONDS
+    with writing(path):
+        file = path.open("a+", encoding="utf-8")
+    while True:
+        try:
+            _lock(file)
+            break
+        except OSError as error:
+            if error.errno in UNSUPPORTED:
+                return Lock(file, f"{folder} is on a file system that cannot lock, so nothing keeps a second process "
+                                  "from training in it; see to it that none does.")  # fmt: skip
+            if time.monotonic() < end:
+                time.sleep(0.05)
+                continue
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            file.close()
+            raise InputError(f"{folder} is in use: {holder} trains in it; wait until it has ended.") from error
+    with writing(path):
+        file.seek(0)
+        file.truncate()
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+    return Lock(file)
+
+
+def _lock(file: IO[str]) -> None:
+    """Raise OSError where another process holds the file. A lock goes with the open file, not with its name."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows locks bytes; those beyond the end can still be read by others.
+        import msvcrt
+
+        file.seek(2**20)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
