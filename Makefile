@@ -27,7 +27,7 @@ test: .venv/installed-dev lint
 
 soak: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[soak]"
-	QUOTH_SOAK=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rP tests/soak
+	QUOTH_SOAK=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rP tests/soak tests/recipes/test_rank_faults.py
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

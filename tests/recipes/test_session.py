@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from quoth.recipes.events import Evaluated, Event, Note, Sampled, Trained
 from quoth.recipes.recipe import read_recipe
 from quoth.recipes.session import Session
 from quoth.system.errors import InputError
+from quoth.train import checkpoint as checkpoint_module
 from quoth.train.checkpoint import load
 from quoth.train.keeper import kept
 from quoth.train.objectives import next_token
@@ -165,6 +168,71 @@ def test_a_full_disk_under_a_checkpoint(place: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.undo()
     monkeypatch.chdir(place)
     assert load(kept(place / "run", "last")).state["step"] == 10
+
+
+def room(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free))
+
+
+def test_a_disk_that_is_too_small_is_said_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = begin(steps=5)
+    room(monkeypatch, 10_000)
+    with pytest.raises(
+        InputError, match=r"A checkpoint of this model takes .* has room for 0 MB; give --out"
+    ):
+        list(session.events())
+    assert not session.begun
+
+
+def test_a_disk_with_little_room_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = begin(steps=5)
+    one = 4 * sum(p.numel() for p in session.model.parameters())
+    room(monkeypatch, 4 * one)
+    notes = [event.text for event in session.events() if isinstance(event, Note)]
+    assert len(notes) == 1
+    assert notes[0].startswith("The checkpoints that are kept take up to ")
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, refused: Callable[[Path], bool]) -> None:
+    """Let the disk be full for some files of checkpoints."""
+    real = checkpoint_module.save_file
+
+    def save_file(tensors: Any, path: Path) -> None:
+        if refused(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(tensors, path)
+
+    monkeypatch.setattr(checkpoint_module, "save_file", save_file)
+
+
+def test_where_only_the_weights_fit_they_are_kept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse(monkeypatch, lambda path: path.name == "optimizer.safetensors")
+    events = list(begin(steps=20, evaluate_every=10).events())
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert notes[-1].endswith(
+        "The weights fitted without the optimizer's state, so the run cannot be resumed from them."
+    )
+    assert load(kept(place / "run")).state["step"] == 20
+    with pytest.raises(InputError, match="holds no optimizer, so a run cannot go on from it"):
+        resume()
+
+
+def test_another_folder_may_be_given_for_the_last_checkpoint(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse(monkeypatch, lambda path: "elsewhere" not in str(path))
+    session, problems = begin(steps=20), []
+
+    def ask(problem: str) -> Path:
+        problems.append(problem)
+        return place / "elsewhere"
+
+    session.ask_folder = ask
+    (*_, finished) = session.events()
+    assert len(problems) == 1
+    assert problems[0].startswith("No space is left to write run/checkpoints/")
+    assert finished.summary["folder"] == str(place / "elsewhere")
+    assert load(kept(place / "elsewhere")).state["step"] == 20
+    list(resume("elsewhere", steps=25).events())
 
 
 def test_memory_that_runs_out_while_training(monkeypatch: pytest.MonkeyPatch) -> None:
