@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from quoth.recipes import dial
@@ -82,6 +83,35 @@ def test_what_is_given_stays_and_the_rest_has_a_reason(text: Corpus) -> None:
 @pytest.mark.parametrize("preset", ["laptop", "gpu", "gpt2", "lecture", "nanogpt-cpu"])
 def test_every_preset_is_completed(preset: str, text: Corpus) -> None:
     make(complete(settings(preset), text, HARDWARE), 50257 if preset == "gpt2" else text.tokenizer.vocabulary)
+
+
+@pytest.mark.parametrize("steps", [0, 50])
+@pytest.mark.parametrize("context", [1, 2**13, 100_000, 2**31])
+def test_any_context_gives_a_step_of_some_windows(context: int, steps: int, text: Corpus) -> None:
+    flags = {"context": context, **({"steps": steps} if steps else {})}
+    assert complete(settings("laptop", flags=flags), text, HARDWARE)["batch"].value >= 1
+
+
+@pytest.mark.parametrize("flags", [{"minutes": 0.5}, {"steps": 300}])
+def test_without_layers_no_more_channels_are_taken_than_there_are_tokens(flags: dict[str, float], text: Corpus) -> None:
+    known = complete(settings("laptop", flags={"layers": 0, **flags}), text, HARDWARE)
+    assert known["width"].value <= 64
+
+
+@pytest.mark.parametrize("seconds", [20.0, 3600.0])
+def test_it_compiles_where_that_pays(seconds: float) -> None:
+    best = weigh(seconds, 65, 10**6, FAST, {"context": 128}, 0)[0]
+    assert best.compiled == (seconds > 60)
+    slow = replace(FAST, compile_ratio=100.0)
+    assert not weigh(min(seconds, 600.0), 65, 10**6, slow, {"context": 128}, 0)[0].compiled
+
+
+def test_a_large_model_in_little_time_is_judged_by_less_of_the_text_and_takes_some_steps(text: Corpus) -> None:
+    large = {"layers": 30, "width": 576, "context": 32, "minutes": 0.2}
+    known = complete(settings("laptop", flags=large), replace(text, validation=np.zeros(10**6, np.uint8)), HARDWARE)
+    assert dial.FEWEST_JUDGED <= known["validation_tokens"].value < 10**5
+    assert "would take longer than 0.2 min allow" in known["validation_tokens"].origin
+    assert "validation_tokens" not in complete(settings("laptop"), text, HARDWARE)
 
 
 @pytest.mark.parametrize("given", [{"heads": 5}, {"layers": 0}, {"head_size": 32}, {"family": "gpt2", "heads": 2}])

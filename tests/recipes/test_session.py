@@ -20,11 +20,13 @@ from quoth.recipes import session as session_module
 from quoth.recipes.events import Evaluated, Event, Note, Sampled, Trained
 from quoth.recipes.recipe import read_recipe
 from quoth.recipes.session import Session
+from quoth.recipes.stage import Judgement
 from quoth.system.errors import InputError
+from quoth.text.batches import Batch
 from quoth.train import checkpoint as checkpoint_module
 from quoth.train.checkpoint import load
 from quoth.train.keeper import kept
-from quoth.train.objectives import next_token
+from quoth.train.objectives import next_token, token_loss
 from quoth.train.run import read_metrics
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -105,6 +107,39 @@ def test_overfitting_is_said_once_and_the_best_is_kept(place: Path) -> None:
     assert any("Overfitting" in line.get("note", "") for line in read_metrics(place / "run"))
 
 
+def test_a_loss_of_nothing_is_a_loss() -> None:
+    session = begin(steps=3)
+    session.stage = replace(session.stage, judge=lambda model, go_on: Judgement(0.0, {"perplexity": 1.0}))
+    (*_, finished) = session.events()
+    assert (finished.summary["validation_loss"], finished.summary["perplexity"]) == (0.0, 1.0)
+
+
+def test_a_session_knows_nothing_of_text(place: Path) -> None:
+    """Another stage: numbers that count on, judged by how many it gets right, with a metric beside the loss."""
+    session, asked = begin(steps=30, evaluate_every=10), []
+
+    class Counting:
+        def __getitem__(self, step: int) -> list[Batch]:
+            asked.append(step)
+            ids = (torch.arange(33) + torch.arange(4)[:, None] + step) % 7
+            return [Batch(ids[:, :-1], ids[:, 1:], seed=step)]
+
+    def objective(model: Any, batch: Batch) -> Any:
+        loss_BT = token_loss(model, batch)
+        return loss_BT.sum(), {"worst": loss_BT.max() * batch.count}
+
+    def judge(model: Any, go_on: Any) -> Judgement:
+        wrong = (model(Counting()[100][0].x_BT).argmax(-1) != Counting()[100][0].y_BT).double().mean().item()
+        return Judgement(wrong, {"right": 1 - wrong})
+
+    session.stage = replace(session.stage, batches=Counting(), objective=objective, judge=judge)
+    (*_, finished) = session.events()
+    assert [step for step in asked if step != 100] == list(range(30))  # A rehearsal asks for none.
+    assert finished.summary["right"] == 1 - finished.summary["validation_loss"] > 0.9
+    (logged,) = [line for line in read_metrics(place / "run") if "worst" in line and line["step"] == 10]
+    assert logged["worst"] >= logged["loss"]
+
+
 def test_no_samples_where_none_are_wanted(place: Path) -> None:
     assert "sampled" not in kinds(list(begin(steps=5, sample_tokens=0).events()))
     assert not (place / "run/samples").exists()
@@ -178,9 +213,7 @@ def room(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 def test_a_disk_that_is_too_small_is_said_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
     session = begin(steps=5)
     room(monkeypatch, 10_000)
-    with pytest.raises(
-        InputError, match=r"A checkpoint of this model takes .* has room for 0 MB; give --out"
-    ):
+    with pytest.raises(InputError, match=r"A checkpoint of this model takes .* has room for 0 MB; give --out"):
         list(session.events())
     assert not session.begun
 

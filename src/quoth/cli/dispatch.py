@@ -9,6 +9,7 @@ from importlib import import_module
 from io import TextIOWrapper
 
 from quoth.system.errors import InputError, suggestion
+from quoth.system.openmp import sleep_soon
 
 COMMANDS = {
     "train": "train a GPT on a text; three minutes on Shakespeare by default",
@@ -55,6 +56,7 @@ def dispatch(arguments: list[str]) -> int:
     A training that SIGTERM ended says 143.
     """
     started = time.monotonic()
+    sleep_soon()
     for stream in (sys.stdout, sys.stderr):
         # A character that a terminal's encoding lacks must not end a run.
         if isinstance(stream, TextIOWrapper):

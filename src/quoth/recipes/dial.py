@@ -158,6 +158,8 @@ def weigh(
     model = dict(model)
     name = model.pop("family", "modern")
     shapes = [(layers, width) for layers, width in SHAPES if width % model.get("heads", 1) == 0]
+    if model.get("layers") == 0:  # Logits of a table of pairs: more channels than tokens say nothing more.
+        shapes = [(layers, width) for layers, width in shapes if width <= max(vocabulary, SHAPES[0][1])]
     choices = []
     for layers, width in shapes or SHAPES[:1]:
         config = family(name, vocabulary=vocabulary, **{"layers": layers, "width": width, **model})
