@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -79,3 +80,17 @@ def test_numbers_too_small_for_the_usual_format_are_zero_on_every_thread():
     )
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert answer.stdout == "0\n"
+
+
+@pytest.mark.parametrize("named", ["{}", "ccache {}", "ccache {} -m64"])
+def test_a_compiler_may_be_named_with_what_stands_around_it(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "g++-mine"
+    compiler.write_text("#!/bin/sh\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", named.format(compiler))
+    assert device.cpp_compiler() == str(compiler)
+    monkeypatch.setenv("CXX", "")
+    monkeypatch.setenv("PATH", "")
+    assert device.cpp_compiler() is None
