@@ -175,6 +175,7 @@ class Progress:
 def introduction(s: Session) -> list[tuple[str, str]]:
     """What is read, what learns, and how long on what."""
     m, r, t = s.recipe.model, s.recipe.run, s.stage.tokenizer
+    windows = r.batch * r.accumulate
     long = f"{r.minutes:g} minute{'s' * (r.minutes != 1)}" if r.minutes else f"{r.steps:,} steps"
     cores = f"{s.hardware.threads} thread{'s' * (s.hardware.threads > 1)}"
     if (processes := s.world.size) > 1:
@@ -187,6 +188,6 @@ def introduction(s: Session) -> list[tuple[str, str]]:
     )
     run = (
         f"{long} on {where.get(s.hardware.device, gpus)} in {s.hardware.dtype}, "
-        f"{r.batch * r.accumulate:,} windows of {m.context} tokens a step"
+        f"{windows:,} window{'s' * (windows != 1)} of {m.context} tokens a step"
     )
     return [("text", escape(s.stage.about)), ("model", model), ("run", run)]

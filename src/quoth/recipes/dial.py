@@ -35,6 +35,12 @@ EVALUATIONS = 3
 # An evaluation takes at most this share of the time: else it is made on the beginning of the validation split, but on
 # no fewer tokens than these.
 LONGEST_EVALUATION, FEWEST_JUDGED = 0.15, 4096
+# Steps that a short run of a large model has at least, if need be of a single window.
+FEWEST_STEPS = 20
+# Before the first step a compiled model is compared with itself, which takes so many steps.
+REHEARSAL_STEPS = 7
+# Writing a sample takes at most this share of the time; it reads all weights for each token, at so many bytes a second.
+SAMPLE_SHARE, SAMPLE_BYTES, SAMPLE_TOKENS = 0.05, 1e10, 150
 # Where steps are given, evaluations take this share of the time, and there are at most so many.
 EVALUATION_SHARE, MOST_EVALUATIONS = 0.03, 100
 
@@ -175,9 +181,13 @@ def _reached(
     config: GPTConfig, seconds: float, machine: Machine, batch: int, judged: int, *, compiled: bool
 ) -> tuple[int, float]:
     """Windows in a step, and how many tokens are trained on in so many seconds, compiled or not."""
-    takes = compile_seconds(config.layers) * machine.compile_ratio if compiled else 0.0
-    left, machine = max(0.5, seconds - takes), replace(machine, compiled=compiled)
-    windows = batch or batch_windows(config, left, machine)
+    machine = replace(machine, compiled=compiled)
+    windows = batch or batch_windows(config, seconds, machine)
+    takes = 0.0
+    if compiled:
+        takes = compile_seconds(config.layers) * machine.compile_ratio
+        takes += REHEARSAL_STEPS * step_seconds(config, windows, machine)
+    left = max(0.01 * seconds, seconds - takes)
     token_seconds = step_seconds(config, windows, machine) / (windows * config.context)
     # Where there is hardly time to evaluate, the quickest still comes first.
     tokens = max(0.1 * left / token_seconds, left / token_seconds - EVALUATIONS * judged / 3)
@@ -215,7 +225,8 @@ def batch_windows(c: GPTConfig, seconds: float, machine: Machine) -> int:
     """
     token_seconds = step_seconds(c, 16, machine) / (16 * c.context)
     wanted = TOKENS_A_STEP * (seconds / token_seconds / 6e6) ** 0.25
-    return max(1, FEWEST_TOKENS // c.context, int(2 ** round(log2(wanted / c.context))))
+    windows = max(1, FEWEST_TOKENS // c.context, int(2 ** round(log2(wanted / c.context))))
+    return max(1, min(windows, int(seconds / (FEWEST_STEPS * token_seconds * c.context))))
 
 
 def dropout_for(parameters: float, tokens: float, unique: int) -> float:
@@ -301,7 +312,16 @@ def _settings(
         part = max(FEWEST_JUDGED, int(3 * LONGEST_EVALUATION * seconds / token_seconds))
         if part < judged:
             chosen["validation_tokens"] = (part, f"dial: all {judged:,} would take longer than {minutes:g} min allow")
+    sampled = int(SAMPLE_SHARE * seconds * SAMPLE_BYTES / (4 * matrix_parameters(best.config)))
+    if not steps and sampled < SAMPLE_TOKENS:
+        chosen["sample_tokens"] = (sampled, f"dial: more would take too much of {minutes:g} min")
     return {key: Setting(*pair) for key, pair in chosen.items()}
+
+
+def steps_in(c: GPTConfig, batch: int, hardware: Hardware, seconds: float, judged: int) -> float:
+    """About how many steps of a shape fit into so many seconds, with compiling and evaluations."""
+    _, tokens = _reached(c, seconds, probe(hardware), batch, judged, compiled=hardware.compile)
+    return tokens / (batch * c.context)
 
 
 # Peaks from trials at 4 layers of 192 and 256, judged by the training split's last tenth; AdamW's are customary.

@@ -56,14 +56,19 @@ def check_memory(recipe: Recipe, hardware: Hardware, world: World | None = None)
     )
 
 
+def checkpoint_bytes(model: nn.Module, c: OptimizerConfig) -> int:
+    """About how large a checkpoint is, with the optimizer's state: two numbers a parameter, or one of Muon's."""
+    numbers = sum(p.numel() for p in model.parameters())
+    muon = sum(p.numel() for p in matrices(model)) if c.optimizer == "muon" else 0
+    return 4 * (numbers + 2 * (numbers - muon) + muon) + 2**16
+
+
 def disk_problem(folder: Path, model: nn.Module, c: OptimizerConfig, keep_last: int) -> tuple[str, str]:
     """Whether the disk has room for a run's checkpoints: why not even one fits, and why fewer do than will be kept.
 
     Kept are the last ones and the best, while a new one is being written. Older checkpoints of the run count as room.
     """
-    numbers = sum(p.numel() for p in model.parameters())
-    muon = sum(p.numel() for p in matrices(model)) if c.optimizer == "muon" else 0
-    one = 4 * (numbers + 2 * (numbers - muon) + muon) + 2**16
+    one = checkpoint_bytes(model, c)
     want = (keep_last + 2) * one
     free = shutil.disk_usage(folder).free + sum(f.stat().st_size for f in folder.rglob("*.safetensors"))
     if free < one:

@@ -16,7 +16,7 @@ from torch import nn
 from quoth.model.gpt import GPT
 from quoth.recipes.diagnose import fault, left_out, overfitting, rate_too_high, returned, unending
 from quoth.recipes.events import STOPS, Evaluated, Event, Finished, Note, Ready, Sampled, Stop, Trained
-from quoth.recipes.limits import disk_problem, memory_refusals
+from quoth.recipes.limits import checkpoint_bytes, disk_problem, memory_refusals
 from quoth.recipes.prepare import in_precision, prepare
 from quoth.recipes.recipe import Recipe, to_toml, with_origins, write_pace
 from quoth.recipes.stage import Stage
@@ -44,6 +44,8 @@ from quoth.train.schedule import Budget, Clock, Pace, trapezoid
 from quoth.train.spikes import Spikes
 
 LOG_EVERY = 10
+# A checkpoint is copied, written, synced, read back and hashed.
+SAVED_BYTES_PER_SECOND = 2e8
 # Steps in a row that are left out before a run goes back, and how often it does that before it gives up.
 PATIENCE = 20
 RETURNS = 3
@@ -145,7 +147,8 @@ class Session:
 
     def _begin(self) -> Iterator[Event]:
         run = self.recipe.run
-        self.timetable = Timetable(run, self.started)
+        saving = checkpoint_bytes(self.model, self.recipe.optimizer) / SAVED_BYTES_PER_SECOND
+        self.timetable = Timetable(run, self.started, saving)
         missing, few = disk_problem(self.folder, self.model, self.recipe.optimizer, run.keep_last)
         missing, few = (self.world.tell(text) for text in (missing, few))
         if missing:

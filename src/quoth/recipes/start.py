@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from quoth.recipes.dial import complete
+from quoth.recipes.dial import complete, steps_in
 from quoth.recipes.limits import check_memory
 from quoth.recipes.pretraining import pretraining
 from quoth.recipes.recipe import Recipe, Setting, Settings, make, origins, parse_recipe, settings, to_toml
@@ -22,6 +22,9 @@ from quoth.system.lock import Lock, hold
 from quoth.system.world import World
 from quoth.text.corpus import Corpus, corpus
 from quoth.train.run import new_run
+
+# A run of fewer is said to be one.
+FEW_STEPS = 100
 
 
 def start(
@@ -52,14 +55,20 @@ def start(
     data = open_corpus(known)
     fast = replace(hardware, flops=hardware.flops * world.size)
     recipe, known = plan(known, data, fast, time.monotonic() - started)
-    hardware = as_decided(hardware, recipe)
+    hardware = as_decided(hardware, recipe, known)
     check_memory(recipe, hardware, world)
     folder = new_run(out, preset, data.name)
     lock = hold(folder)
     write_atomic(folder / "config.toml", to_toml(origins(recipe, known)))
     world.tell(json.dumps({"folder": str(folder), "recipe": to_toml(origins(recipe, known)), **asdict(hardware)}))
     world.remember(str(folder))  # All have asked by now whether there was anything to remember.
-    return first_session(recipe, data, hardware, folder, started, world, lock)
+    session = first_session(recipe, data, hardware, folder, started, world, lock)
+    if minutes := recipe.run.minutes:
+        judged, seconds = len(data.validation), 60 * minutes - (time.monotonic() - started)
+        steps = steps_in(recipe.model, recipe.run.batch, fast, seconds, recipe.run.validation_tokens or judged)
+        if steps < FEW_STEPS:
+            session.remarks.append(f"About {steps:.0f} steps of this model fit into {minutes:g} min on this machine.")
+    return session
 
 
 def first_session(
@@ -130,10 +139,13 @@ def with_hardware(known: Settings, hardware: Hardware) -> Settings:
     return {**known, **{name: Setting(value, hardware.reasons.get(name, "")) for name, value in open_.items()}}
 
 
-def as_decided(hardware: Hardware, recipe: Recipe) -> Hardware:
+def as_decided(hardware: Hardware, recipe: Recipe, known: Settings) -> Hardware:
     """The machine, compiling where the dial has decided so."""
     compiled = recipe.run.compile == "on" or (recipe.run.compile == "auto" and hardware.compile)
-    return replace(hardware, compile=compiled)
+    if compiled == hardware.compile:
+        return hardware
+    why = known["compile"].origin.removeprefix("dial: ")
+    return replace(hardware, compile=compiled, reasons={**hardware.reasons, "compile": why})
 
 
 def open_corpus(known: Settings) -> Corpus:
