@@ -1,3 +1,0 @@
-"""Three minutes on the computer you have: the dial decides the rest."""
-
-PRESET = {"minutes": 3.0}
