@@ -6,7 +6,7 @@ import torch
 
 from quoth.model.config import family
 from quoth.model.gpt import GPT
-from quoth.train.compile import compiled, tuning
+from quoth.train.compile import compiled, last_compile, remember_compile, tuning
 
 
 @pytest.mark.slow
@@ -56,3 +56,15 @@ def test_a_processor_that_the_compiler_does_not_know(
     tuning.cache_clear()
     assert tuning() == {**options, "cpp.cxx": (None, str(compiler))}
     tuning.cache_clear()
+
+
+def test_how_long_compiling_took_is_remembered_unless_it_was_found_in_a_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUOTH_CACHE", str(tmp_path / "cache"))
+    assert last_compile() == {}
+    remember_compile(31.25, 4)
+    remember_compile(2.0, 4)
+    assert last_compile() == {"seconds": 31.2, "layers": 4.0}
+    (tmp_path / "cache/compile.json").write_text("[]")
+    assert last_compile() == {}

@@ -32,6 +32,7 @@ from quoth.system.memory import peak_bytes
 from quoth.system.world import World
 from quoth.text.batches import Later
 from quoth.train.checkpoint import load_optimizer, load_weights
+from quoth.train.compile import remember_compile
 from quoth.train.evaluate import Interrupted
 from quoth.train.keeper import checkpoints, last_good
 from quoth.train.loop import Step, fit
@@ -44,8 +45,7 @@ from quoth.train.schedule import Budget, Clock, Pace, trapezoid
 from quoth.train.spikes import Spikes
 
 LOG_EVERY = 10
-# A checkpoint is copied, written, synced, read back and hashed.
-SAVED_BYTES_PER_SECOND = 2e8
+SAVED_BYTES_PER_SECOND = 2e8  # A checkpoint is copied, written, synced, read back and hashed.
 # Steps in a row that are left out before a run goes back, and how often it does that before it gives up.
 PATIENCE = 20
 RETURNS = 3
@@ -98,9 +98,8 @@ class Session:
 
     def _write_to(self, folder: Path) -> None:
         run, self.folder = self.recipe.run, folder
-        self.checkpoints = Checkpoints(
-            folder, self.world, last=run.keep_last, every=run.keep_every, sharded=self.sharded
-        )
+        kept = {"last": run.keep_last, "every": run.keep_every}
+        self.checkpoints = Checkpoints(folder, self.world, **kept, sharded=self.sharded)
         self.metrics = Metrics(folder, silent=not self.world.leads)
 
     def resume(self, checkpoint: Path | None) -> None:
@@ -170,8 +169,10 @@ class Session:
         view, why = prepare(self.model, stage.objective, stage.example(), how, self.world, recompute=again)
         if why:
             yield from self._note("compile", f"torch.compile failed, so training goes on without it: {why}.")
-        self.compile_seconds = time.monotonic() - begin
-        yield Ready(self.state.step, self.compile_seconds, how.compile and not why)
+        self.compile_seconds, compiled = time.monotonic() - begin, how.compile and not why
+        if compiled and self.world.leads:
+            remember_compile(self.compile_seconds, self.recipe.model.layers)
+        yield Ready(self.state.step, self.compile_seconds, compiled)
         return view
 
     def _train(self, view: nn.Module, objective: Objective) -> Iterator[Event]:
