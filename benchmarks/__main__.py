@@ -21,6 +21,7 @@ BENCHMARKS = {
     "install": "from a clone to the first sample",
     "attention": "written-out against fused attention",
     "threads": "tokens per second by the number of threads",
+    "beside": "two trainings at once, against one alone",
     "generation": "one stream of tokens, against nanoGPT, transformers and llama.cpp",
     "weights": "what weights as bfloat16 and int8 cost a run's loss, and gain in speed",
     "server": "`quoth serve`: many streams against one, and clients that are slow or vanish",

@@ -54,13 +54,15 @@ class Training:
         return f"{e['device']}, {e['dtype']}, {e['threads']} thread(s), {compiled}"
 
 
-def train(flags: Sequence[str], caches: Path) -> Training:
+def train(flags: Sequence[str], caches: Path, **variables: str) -> Training:
     """Run `quoth train` in a fresh folder, with its caches in `caches`: cold where that is empty.
+
+    `variables` are set in its environment.
 
     Raises:
         InputError: the command failed.
     """
-    env = cache_variables(caches)
+    env = {**cache_variables(caches), **variables}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         finished = run([sys.executable, "-m", "quoth", "train", *flags, "--out", str(out), "--json"], env=env)

@@ -213,7 +213,7 @@ def room(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 def test_a_disk_that_is_too_small_is_said_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
     session = begin(steps=5)
     room(monkeypatch, 10_000)
-    with pytest.raises(InputError, match=r"A checkpoint of this model takes .* has room for 0 MB; give --out"):
+    with pytest.raises(InputError, match=r"A checkpoint of this model takes .* has room for 0.0 MB; give --out"):
         list(session.events())
     assert not session.begun
 

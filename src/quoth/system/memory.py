@@ -57,7 +57,9 @@ def left_in_container(root: Path = Path("/sys/fs/cgroup")) -> int | None:
 def size(count: float) -> str:
     """Bytes as a person says them.
 
-    >>> size(1_500_000_000), size(96_000_000)
-    ('1.5 GB', '96 MB')
+    >>> size(1_500_000_000), size(96_000_000), size(2_640_000)
+    ('1.5 GB', '96 MB', '2.6 MB')
     """
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e7 else f"{count / 1e6:.1f} MB"
