@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from quoth.generate.engine import Engine
 from quoth.generate.request import Request
 from quoth.generate.sampling import Sampling
-from quoth.interop.adopt import adopt
 from quoth.interop.architectures import architecture_of
 from quoth.interop.export import export_hf
+from quoth.interop.importing import import_model
 from quoth.system.errors import InputError
 from quoth.text.tokenizer import Bytes, Characters, Tokenizer, train_bpe
 
@@ -77,7 +77,7 @@ def test_an_export_is_the_model_in_transformers_and_comes_back(name: str, tmp_pa
         torch.testing.assert_close(theirs(torch.tensor([ids])).logits, gpt(torch.tensor([ids])), atol=1e-4, rtol=0)
         made_by_them = theirs.generate(torch.tensor([ids]), max_new_tokens=64, do_sample=False)[0, len(ids) :].tolist()
     assert greedy(gpt, tokenizer, ids, 64) == made_by_them
-    back, back_tokenizer = adopt(tmp_path / "out")
+    back, back_tokenizer = import_model(tmp_path / "out")
     assert back_tokenizer.encode(TEXT).tolist() == tokenizer.encode(TEXT).tolist()
     with torch.inference_mode():
         torch.testing.assert_close(back(torch.tensor([ids])), gpt(torch.tensor([ids])), atol=1e-5, rtol=0)
@@ -105,7 +105,7 @@ def test_smaller_types(dtype: str, bound: float, tmp_path: Path) -> None:
     tokenizer = characters()
     gpt = made("qwen3", tokenizer)
     export_hf(tmp_path / "out", gpt, tokenizer, dtype, "tiny", {})
-    back, _ = adopt(tmp_path / "out")
+    back, _ = import_model(tmp_path / "out")
     ids = torch.arange(20)[None]
     with torch.inference_mode():
         assert (back(ids) - gpt(ids)).norm() / gpt(ids).norm() < bound
@@ -164,7 +164,7 @@ def edit(folder: Path, **changes: Any) -> None:
 def test_a_foreign_config_is_refused(exported: Path, changes: dict[str, Any], said: str) -> None:
     edit(exported, **changes)
     with pytest.raises(InputError, match=said):
-        adopt(exported)
+        import_model(exported)
 
 
 def test_broken_folders_are_refused(exported: Path, tmp_path: Path) -> None:
@@ -173,21 +173,21 @@ def test_broken_folders_are_refused(exported: Path, tmp_path: Path) -> None:
     del tensors["model.norm.weight"]
     save_file(tensors, weights)
     with pytest.raises(InputError, match=r"no model\.norm\.weight"):
-        adopt(exported)
+        import_model(exported)
     weights.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="cannot be read as safetensors"):
-        adopt(exported)
+        import_model(exported)
     weights.unlink()
     (exported / "pytorch_model.bin").write_bytes(b"PK")
     with pytest.raises(InputError, match=r"only pytorch_model\.bin, a pickle"):
-        adopt(exported)
+        import_model(exported)
     (exported / "config.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read"):
-        adopt(exported)
+        import_model(exported)
     with pytest.raises(InputError, match=r"no config\.json"):
-        adopt(tmp_path)
+        import_model(tmp_path)
     with pytest.raises(InputError, match="There is no"):
-        adopt(tmp_path / "nothing")
+        import_model(tmp_path / "nothing")
 
 
 def test_a_pickle_is_not_run(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_pickle_is_not_run(tmp_path: Path) -> None:
 
     torch.save({"weight": Evil()}, tmp_path / "model.pt")
     with pytest.raises(InputError, match="is a pickle, which can run code"):
-        adopt(tmp_path / "model.pt")
+        import_model(tmp_path / "model.pt")
     assert not (tmp_path / "ran").exists()
 
 
@@ -207,7 +207,7 @@ def test_ends_and_template_come_along(exported: Path) -> None:
         json.dumps({"chat_template": template, "bos_token": "<s>", "eos_token": {"content": "</s>"}})
     )
     (exported / "generation_config.json").write_text(json.dumps({"eos_token_id": [5, 7]}))
-    _, tokenizer = adopt(exported)
+    _, tokenizer = import_model(exported)
     assert list(tokenizer.ends) == [5, 7]
     from quoth.text.chat import Template
 

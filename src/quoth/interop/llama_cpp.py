@@ -1,9 +1,7 @@
-"""Models as llama.cpp and Ollama keep them: one GGUF file, written and read by the package gguf."""
+"""Models as llama.cpp and Ollama keep them: one GGUF file, written with the package gguf, and read."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,14 +11,26 @@ import torch
 from torch import Tensor
 
 from quoth.interop.architectures import ARCHITECTURES, Architecture
-from quoth.interop.vocabulary import as_byte_level
+from quoth.interop.fields import Fields, short
+from quoth.interop.gguf_file import read
+from quoth.interop.hugging_face_config import LONGEST_CONTEXT
+from quoth.interop.tokenizer_files import as_byte_level
 from quoth.model.config import GPTConfig, family
 from quoth.system.errors import InputError
 from quoth.system.files import writing
 from quoth.text.tokenizer import Tokenizer
 
-# The token that ends an answer, where a tokenizer has none: llama.cpp would take number 11 for it.
-END = "<|endoftext|>"
+# Names for a token that ends an answer, where a tokenizer has none: llama.cpp would take number 11 for it.
+END_NAMES = ("<|endoftext|>", *(f"<|endoftext_{n}|>" for n in range(2, 100)))
+# What a field must say where it is there; other values make another model.
+MUST_BE: dict[str, tuple[Any, ...]] = {
+    "attention.causal": (True,),
+    "attention.sliding_window": (0,),
+    "expert_count": (0,),
+    "expert_used_count": (0,),
+    "pooling_type": (0,),
+    "use_parallel_residual": (False,),
+}
 
 
 def write_gguf(
@@ -47,25 +57,25 @@ def write_gguf(
             "llama.cpp's GPT-2 has GELU, not ReLU; export to hf, or train with --mlp gelu or --preset gpt2."
         )
     named = {theirs: llama_cpp for _, theirs, llama_cpp in architecture.weights(c)}
-    arrays = {named[theirs]: _laid(theirs, tensor, c, architecture) for theirs, tensor in weights.items()}
-    tokens, merges, split = as_byte_level(tokenizer)
+    arrays = {named[theirs]: _to_llama_cpp(theirs, tensor, c, architecture) for theirs, tensor in weights.items()}
+    vocabulary = as_byte_level(tokenizer)
+    tokens = vocabulary.tokens
     ends = list(tokenizer.ends)
     if end is not None:
         ends = [len(tokens)]
-        tokens = [*tokens, END]
+        tokens = [*tokens, next(name for name in END_NAMES if name not in tokens)]
         for weight in {"token_embd.weight", "output.weight"} & arrays.keys():
             arrays[weight] = np.concatenate((arrays[weight], arrays[weight][end : end + 1]))
     with writing(path):
         writer = gguf.GGUFWriter(path, architecture.name)
         _describe(writer, c.replace(vocabulary=len(tokens)), architecture, name)
         writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre(split)
+        writer.add_tokenizer_pre(vocabulary.split)
         writer.add_token_list(tokens)
-        special = {*tokenizer.special.values(), *ends}
-        writer.add_token_types(
-            [gguf.TokenType.CONTROL if i in special else gguf.TokenType.NORMAL for i in range(len(tokens))]
-        )
-        writer.add_token_merges(merges)
+        types = dict.fromkeys(vocabulary.added, gguf.TokenType.USER_DEFINED)
+        types |= dict.fromkeys([*tokenizer.special.values(), *ends], gguf.TokenType.CONTROL)
+        writer.add_token_types([types.get(i, gguf.TokenType.NORMAL) for i in range(len(tokens))])
+        writer.add_token_merges(vocabulary.merges)
         writer.add_add_bos_token(bool(tokenizer.begins))
         writer.add_bos_token_id([*tokenizer.begins, *ends][0])
         writer.add_eos_token_id(ends[0])
@@ -100,7 +110,7 @@ def _describe(writer: Any, c: GPTConfig, architecture: Architecture, name: str) 
     writer.add_rope_freq_base(c.rope_theta)
 
 
-def _laid(theirs: str, tensor: Tensor, c: GPTConfig, architecture: Architecture) -> Any:
+def _to_llama_cpp(theirs: str, tensor: Tensor, c: GPTConfig, architecture: Architecture) -> Any:
     """A weight as llama.cpp lays it: matrices upright, and a Llama's channels in the order of its rotation."""
     if architecture.name == "gpt2" and ".h." in theirs and tensor.dim() == 2:
         tensor = tensor.T
@@ -130,41 +140,34 @@ def _file_type(dtype: str) -> Any:
 
 
 def read_gguf(path: Path) -> tuple[GPTConfig, Architecture, dict[str, Tensor], dict[str, Any]]:
-    """A file's shape, its weights by Hugging Face's names in float32, and its other facts.
+    """A file's shape, its weights by Hugging Face's names in float32, and all its fields.
 
     Raises:
-        InputError: it is no GGUF, is damaged, or of an architecture that quoth does not know.
+        InputError: the file is no GGUF, is damaged, is of an architecture that quoth does not know, or has a field or
+            a tensor that the architecture does not have.
     """
-    import gguf
-
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            reader = gguf.GGUFReader(path)
-        facts = {name: field.contents() for name, field in reader.fields.items()}
-    except Exception as error:  # The package raises what comes.
-        raise InputError(f"{path} cannot be read as GGUF: {error or type(error).__name__}.") from error
+    facts, there = read(path)
     kind = facts.get("general.architecture")
-    if kind not in ARCHITECTURES:
-        raise InputError(f"{path} holds a model of the kind {kind!r}; quoth knows {', '.join(ARCHITECTURES)}.")
-    architecture, there = ARCHITECTURES[kind], {tensor.name: tensor for tensor in reader.tensors}
-    try:
-        c = _shape(facts, kind, there)
-    except KeyError as error:
-        raise InputError(f"{path} says nothing of {error.args[0]}.") from error
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
+        raise InputError(f"{path} holds a model of the kind {short(kind)}; quoth knows {', '.join(ARCHITECTURES)}.")
+    architecture = ARCHITECTURES[kind]
+    c = _shape(Fields(facts, str(path)), kind, there)
     weights = {}
-    for _, theirs, name in architecture.weights(c):
+    names = {name: theirs for _, theirs, name in architecture.weights(c)}
+    for name, theirs in names.items():
         if name not in there:
             raise InputError(f"{path} has no {name}, which a {kind} of this shape needs.")
         tensor = there[name]
-        try:
-            array = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-        except Exception as error:
-            raise InputError(f"{path} keeps {name} in a form that cannot be read: {error}.") from error
-        weights[theirs] = _unlaid(theirs, torch.from_numpy(np.array(array, dtype=np.float32)), c, architecture)
+        if tensor.shape and tensor.shape[0] % 2 and name.endswith(("attn_q.weight", "attn_k.weight")):
+            raise InputError(f"{path} has {name} of {tensor.shape[0]} rows, which do not pair for a rotation.")
+        weights[theirs] = _from_llama_cpp(theirs, torch.from_numpy(tensor.read()), c, architecture)
+    if unread := there.keys() - names:
+        raise InputError(f"{path} has {short(min(unread))}, which a {kind} of this shape has no place for.")
     return c, architecture, weights, facts
 
 
-def _unlaid(theirs: str, tensor: Tensor, c: GPTConfig, architecture: Architecture) -> Tensor:
+def _from_llama_cpp(theirs: str, tensor: Tensor, c: GPTConfig, architecture: Architecture) -> Tensor:
+    """A weight as Hugging Face lays it."""
     if architecture.name == "gpt2" and ".h." in theirs and tensor.dim() == 2:
         return tensor.T
     if architecture.name == "llama" and (".q_proj." in theirs or ".k_proj." in theirs):
@@ -173,31 +176,57 @@ def _unlaid(theirs: str, tensor: Tensor, c: GPTConfig, architecture: Architectur
     return tensor
 
 
-def _shape(facts: Mapping[str, Any], kind: str, there: Mapping[str, Any]) -> GPTConfig:
-    def fact(name: str) -> Any:
-        return facts[f"{kind}.{name}"]
-
-    width, heads = fact("embedding_length"), fact("attention.head_count")
+def _shape(fields: Fields, kind: str, there: Mapping[str, Any]) -> GPTConfig:
+    """The shape that the fields describe; every field that may change what is computed must be known."""
+    tokens = fields.needed("tokenizer.ggml.tokens")
+    if not isinstance(tokens, list) or not tokens:
+        raise InputError("The field tokenizer.ggml.tokens is no list of tokens.")
+    width, heads = fields.whole(f"{kind}.embedding_length"), fields.whole(f"{kind}.attention.head_count")
     common: dict[str, Any] = dict(
-        vocabulary=len(facts["tokenizer.ggml.tokens"]),
-        context=fact("context_length"),
+        vocabulary=len(tokens),
+        context=fields.whole(f"{kind}.context_length", most=LONGEST_CONTEXT),
         width=width,
-        layers=fact("block_count"),
+        layers=fields.whole(f"{kind}.block_count"),
         heads=heads,
-        hidden=fact("feed_forward_length"),
+        hidden=fields.whole(f"{kind}.feed_forward_length"),
         tied="output.weight" not in there,
     )
+    for name, allowed in MUST_BE.items():
+        fields.only(f"{kind}.{name}", *allowed)
+    fields.only(f"{kind}.vocab_size", len(tokens))
+    fields.only("general.type", "model")
+    fields.only("split.count", 0, 1)
     if kind == "gpt2":
-        return family("gpt2", **common, norm_eps=fact("attention.layer_norm_epsilon"))
-    if facts.get(f"{kind}.rope.scaling.type", "none") != "none" or "rope_freqs.weight" in there:
-        raise InputError("The model stretches its rotary positions, which quoth does not know.")
-    return family(
-        "modern",
-        **common,
-        kv_heads=facts.get(f"{kind}.attention.head_count_kv", heads),
-        head_size=facts.get(f"{kind}.attention.key_length") or width // heads,
-        norm_eps=fact("attention.layer_norm_rms_epsilon"),
-        rope_theta=float(facts.get(f"{kind}.rope.freq_base", 10_000.0)),
-        qk_norm=kind == "qwen3",
-        bias_qkv=kind == "qwen2",
-    )
+        fields.only(f"{kind}.attention.head_count_kv", heads)
+        c = family("gpt2", **common, norm_eps=fields.positive(f"{kind}.attention.layer_norm_epsilon"))
+    else:
+        c = family(
+            "modern",
+            **common,
+            kv_heads=fields.whole(f"{kind}.attention.head_count_kv", heads),
+            head_size=fields.whole(f"{kind}.attention.key_length", max(1, width // heads)),
+            norm_eps=fields.positive(f"{kind}.attention.layer_norm_rms_epsilon"),
+            rope_theta=fields.positive(f"{kind}.rope.freq_base", 10_000.0),
+            qk_norm=kind == "qwen3",
+            bias_qkv=kind == "qwen2",
+        )
+        _check_rotation(fields, kind, c)
+        if "rope_freqs.weight" in there:
+            raise InputError("The model stretches its rotary positions (rope_freqs.weight), which quoth does not know.")
+    fields.ignore(name for name in fields if not name.startswith(f"{kind}."))
+    fields.finish()
+    return c
+
+
+def _check_rotation(fields: Fields, kind: str, c: GPTConfig) -> None:
+    """Refuse rotary positions that are stretched, or that turn only some of the channels."""
+    fields.only(f"{kind}.attention.value_length", c.head_size)
+    fields.only(f"{kind}.rope.dimension_count", c.head_size)
+    how, factors = fields.get(f"{kind}.rope.scaling.type"), ("rope.scaling.factor", "rope.scale_linear")
+    if how not in (None, "none", "linear"):
+        raise InputError(f"The model stretches its rotary positions ({how}), which quoth does not know.")
+    for factor in factors:
+        if how != "none":  # Without a type llama.cpp takes a factor for a linear one.
+            fields.only(f"{kind}.{factor}", 0, 1)
+    unused = ("original_context_length", "finetuned")
+    fields.ignore([*(f"{kind}.{factor}" for factor in factors), *(f"{kind}.rope.scaling.{name}" for name in unused)])

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
 
 from quoth.interop.architectures import Architecture
+from quoth.interop.fields import short
 from quoth.model.config import GPTConfig
 from quoth.system.errors import InputError
 
+PREFIXES = ("model.", "transformer.")
+# Tables that older files hold: rotary frequencies, and in GPT-2 the causal mask.
+DERIVED = (
+    re.compile(r"(model\.)?(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq"),
+    re.compile(r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias"),
+)
 # Matrices that GPT-2 keeps as (inputs, outputs).
-ON_THEIR_SIDES = (".qkv.weight", ".out.weight", ".up.weight", ".down.weight")
+TRANSPOSED = (".qkv.weight", ".out.weight", ".up.weight", ".down.weight")
 
 
-def exported(state: Mapping[str, Tensor], c: GPTConfig, architecture: Architecture) -> dict[str, Tensor]:
-    """Weights in float32 by Hugging Face's names; what the architecture has no place for is folded into what it has.
+def to_hugging_face(state: Mapping[str, Tensor], c: GPTConfig, architecture: Architecture) -> dict[str, Tensor]:
+    """Weights in float32 by Hugging Face's names; a head's bias that GPT-2 has no place for is folded into its norm.
 
     Raises:
-        InputError: it cannot be.
+        InputError: that bias cannot be folded.
     """
     ours = {name: tensor.detach().float().cpu() for name, tensor in state.items()}
     if architecture.name == "gpt2":
@@ -27,29 +35,51 @@ def exported(state: Mapping[str, Tensor], c: GPTConfig, architecture: Architectu
     return {theirs: ours[name].contiguous() for name, theirs, _ in architecture.weights(c)}
 
 
-def imported(theirs: Mapping[str, Tensor], c: GPTConfig, architecture: Architecture) -> dict[str, Tensor]:
-    """The state of a `GPT` from Hugging Face's weights.
+def from_hugging_face(weights: Mapping[str, Tensor], c: GPTConfig, architecture: Architecture) -> dict[str, Tensor]:
+    """The state of a `GPT` from weights by Hugging Face's names.
 
     Raises:
-        InputError: a weight is missing; one of another shape is found when the state is loaded.
+        InputError: a weight is missing, holds no fractions, or has no place in the architecture.
     """
-    bare = not any(name.startswith(("model.", "transformer.")) for name in theirs)  # Saved without its head.
+    bare = not any(name.startswith(PREFIXES) for name in weights)  # Saved without its head.
     state: dict[str, Tensor] = {}
+    read = set()
     for ours, name, _ in architecture.weights(c):
-        name = name.removeprefix("model.").removeprefix("transformer.") if bare else name
-        if name not in theirs:
+        if bare:
+            name = name.removeprefix("model.").removeprefix("transformer.")
+        if name not in weights:
             raise InputError(f"The weights have no {name}, which a {architecture.name} of this shape needs.")
-        tensor = theirs[name].float()
-        state[ours] = tensor.T if architecture.name == "gpt2" and ours.endswith(ON_THEIR_SIDES) else tensor
+        if not weights[name].is_floating_point():
+            raise InputError(f"The weight {name} is of {weights[name].dtype}, which quoth does not know.")
+        read.add(name)
+        tensor = weights[name].float()
+        state[ours] = tensor.T if architecture.name == "gpt2" and ours.endswith(TRANSPOSED) else tensor
+    _refuse_unread(weights, read, state["embed.weight"], architecture)
     if architecture.name == "gpt2":
         for layer in range(c.layers):
             for kind in ("weight", "bias"):
                 parts = state.pop(f"blocks.{layer}.attention.qkv.{kind}").chunk(3)
+                if len(parts) != 3:
+                    raise InputError(f"The weight c_attn.{kind} of layer {layer} holds no queries, keys and values.")
                 for part, tensor in zip(("query", "key", "value"), parts, strict=True):
                     state[f"blocks.{layer}.attention.{part}.{kind}"] = tensor
     if c.tied:
         state["head.weight"] = state["embed.weight"]
     return {name: tensor.contiguous() for name, tensor in state.items()}
+
+
+def _refuse_unread(
+    weights: Mapping[str, Tensor], read: Collection[str], embed_VC: Tensor, architecture: Architecture
+) -> None:
+    """Refuse weights that would be dropped, but for tables that follow from the config and a copy of tied weights."""
+    for name in weights:
+        if name in read or DERIVED[architecture.name == "gpt2"].fullmatch(name):
+            continue
+        if name == "lm_head.weight" and torch.equal(weights[name].float(), embed_VC):
+            continue
+        if name == "lm_head.weight":
+            raise InputError("The model's embeddings are tied to its head, but lm_head.weight has other values.")
+        raise InputError(f"The weights have {short(name)}, which a {architecture.name} of this shape has no place for.")
 
 
 def _as_gpt2(ours: dict[str, Tensor], c: GPTConfig) -> dict[str, Tensor]:
@@ -68,11 +98,11 @@ def _as_gpt2(ours: dict[str, Tensor], c: GPTConfig) -> dict[str, Tensor]:
             [made.pop(f"{part}.bias", torch.zeros(c.width)) for part in parts]
         )
     if (bias := made.pop("head.bias", None)) is not None:
-        made["norm.bias"] = made["norm.bias"] + _folded(made["head.weight" if not c.tied else "embed.weight"], bias)
-    return {n: t.T if n.startswith("blocks.") and n.endswith(ON_THEIR_SIDES) else t for n, t in made.items()}
+        made["norm.bias"] = made["norm.bias"] + _fold_bias(made["head.weight" if not c.tied else "embed.weight"], bias)
+    return {n: t.T if n.startswith("blocks.") and n.endswith(TRANSPOSED) else t for n, t in made.items()}
 
 
-def _folded(head_VC: Tensor, bias_V: Tensor) -> Tensor:
+def _fold_bias(head_VC: Tensor, bias_V: Tensor) -> Tensor:
     """What added before the head gives its bias after it: d with head d = bias."""
     d_C: Tensor = torch.linalg.lstsq(head_VC.double(), bias_V.double()[:, None], driver="gelsd").solution[:, 0]
     if not torch.allclose(head_VC.double() @ d_C, bias_V.double(), atol=1e-6):

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from quoth.interop.adopt import adopt
+from quoth.interop.importing import import_model
 from quoth.model.gpt import GPT
 from quoth.recipes.recipe import make, settings, to_toml, with_origins
 from quoth.recipes.state import RunState
@@ -22,7 +22,7 @@ def import_run(path: Path, out: str | None) -> tuple[Path, GPT]:
     Raises:
         InputError: the model cannot be read, or the folder not be written.
     """
-    model, tokenizer = adopt(path)
+    model, tokenizer = import_model(path)
     name = path.resolve().stem if path.is_file() else path.resolve().name
     folder = new_run(out, "import", name)
     shape = {n: v for n, v in asdict(model.config).items() if n != "vocabulary"}

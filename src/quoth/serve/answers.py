@@ -12,7 +12,7 @@ from typing import Any
 
 from quoth.generate.request import Chance, Generation, Request, Token
 from quoth.serve.asked import Served
-from quoth.text.tokenizer import decode
+from quoth.text.tokenizer import decode, spelling
 
 
 @dataclass
@@ -114,8 +114,8 @@ class Reply:
         return decode(self.model.engine.tokenizer, request.prompt)
 
     def _name(self, id: int) -> str:  # noqa: A002
-        """A token as text; part of a character as its bytes."""
-        piece = self.model.engine.tokenizer.pieces[id]
+        """A token as text, a special one by its name; part of a character as its bytes."""
+        piece = spelling(self.model.engine.tokenizer, id)
         try:
             return piece.decode()
         except UnicodeDecodeError:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from quoth.system.errors import InputError
-from quoth.text.tokenizer import Tokenizer, byte_characters
+from quoth.text.bpe import byte_characters
+from quoth.text.tokenizer import Tokenizer, spelling
 
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 # How llama.cpp's names for splits are written in a tokenizer.json.
@@ -34,7 +36,7 @@ SPLITS: dict[str, dict[str, Any]] = {
 }
 
 
-def their_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+def tokenizer_json(tokenizer: Tokenizer) -> dict[str, Any]:
     """`tokenizer.json` for Hugging Face's tokenizers.
 
     Bytes and plain characters become a byte-level BPE that merges nothing. Characters of several bytes have no place in
@@ -42,16 +44,31 @@ def their_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
     """
     saved: dict[str, Any] = json.loads(tokenizer.dump())
     if "quoth" not in saved:
-        return saved
+        return saved if saved.get("post_processor") else {**saved, "post_processor": _before_text(tokenizer)}
     pieces = tokenizer.pieces
     if all(len(piece) == 1 for piece in pieces):
         shown = byte_characters()
         vocabulary = {shown[piece[0]]: token for token, piece in enumerate(pieces)}
         return document({"type": "BPE", "vocab": vocabulary, "merges": []}, BYTE_LEVEL, BYTE_LEVEL)
-    return of_characters({piece.decode(): token for token, piece in enumerate(pieces)})
+    return characters_json({piece.decode(): token for token, piece in enumerate(pieces)})
 
 
-def of_characters(vocabulary: Mapping[str, int], special: Mapping[int, str] | None = None) -> dict[str, Any]:
+def _before_text(tokenizer: Tokenizer) -> dict[str, Any] | None:
+    """The post-processor that puts what texts begin with before them."""
+    if not tokenizer.begins:
+        return None
+    names = {i: spelling(tokenizer, i).decode(errors="replace") for i in tokenizer.begins}
+    tokens = [{"SpecialToken": {"id": names[i], "type_id": 0}} for i in tokenizer.begins]
+    text, second = ({"Sequence": {"id": one, "type_id": n}} for n, one in enumerate("AB"))
+    return {
+        "type": "TemplateProcessing",
+        "single": [*tokens, text],
+        "pair": [*tokens, text, second],
+        "special_tokens": {name: {"id": name, "ids": [i], "tokens": [name]} for i, name in names.items()},
+    }
+
+
+def characters_json(vocabulary: Mapping[str, int], special: Mapping[int, str] | None = None) -> dict[str, Any]:
     """A `tokenizer.json` that looks up each character."""
     return document(
         {"type": "WordLevel", "vocab": dict(vocabulary), "unk_token": "[UNK]"},
@@ -66,18 +83,23 @@ def document(
     splitter: dict[str, Any],
     decoder: dict[str, Any],
     special: Mapping[int, str] | None = None,
+    added: Mapping[int, str] | None = None,
     *,
     normalizer: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A `tokenizer.json` of these parts, with special tokens that no text gives."""
+    """A `tokenizer.json` of these parts, with special tokens that no text gives, and added ones that texts do."""
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    added = [{"id": i, "content": content, **flags, "special": True} for i, content in (special or {}).items()]
-    parts = {"normalizer": normalizer, "pre_tokenizer": splitter, "decoder": decoder, "model": model}
+    kinds = [(i, name, True) for i, name in (special or {}).items()]
+    kinds += [(i, name, False) for i, name in (added or {}).items()]
+    entries = [{"id": i, "content": name, **flags, "special": kind} for i, name, kind in sorted(kinds)]
+    # The library numbers added tokens by their place, unless the model has them.
+    vocabulary = {**model["vocab"], **{name: i for i, name, _ in kinds}}
+    parts = {"normalizer": normalizer, "pre_tokenizer": splitter, "decoder": decoder}
     nothing = dict.fromkeys(("truncation", "padding", "post_processor"))
-    return {"version": "1.0", "added_tokens": added, **nothing, **parts}
+    return {"version": "1.0", "added_tokens": entries, **nothing, **parts, "model": {**model, "vocab": vocabulary}}
 
 
-def their_tokenizer_config(tokenizer: Tokenizer, context: int) -> dict[str, Any]:
+def tokenizer_config_json(tokenizer: Tokenizer, context: int) -> dict[str, Any]:
     """`tokenizer_config.json`."""
     named = {token: text for text, token in tokenizer.special.items()}
     ends = [named[token] for token in tokenizer.ends if token in named]
@@ -96,27 +118,50 @@ def their_tokenizer_config(tokenizer: Tokenizer, context: int) -> dict[str, Any]
     return config
 
 
-def as_byte_level(tokenizer: Tokenizer) -> tuple[list[str], list[str], str]:
-    """The tokens and merges of a byte-level BPE in GPT-2's printable letters, and the name of its split, for GGUF.
+@dataclass(frozen=True)
+class GGUFVocabulary:
+    """A byte-level BPE in GPT-2's printable letters.
+
+    Attributes:
+        tokens: the spelling of each id; of special and added tokens the name.
+        added: the ids of the added tokens that texts give.
+        merges: pairs with a space between.
+        split: llama.cpp's name for the split of a text into words.
+    """
+
+    tokens: list[str]
+    added: frozenset[int]
+    merges: list[str]
+    split: str
+
+
+def as_byte_level(tokenizer: Tokenizer) -> GGUFVocabulary:
+    """A tokenizer as GGUF keeps it.
 
     There, unlike with Hugging Face, the parts of a merge need no ids, so every alphabet has a place.
 
     Raises:
         InputError: the tokenizer is none of a kind that llama.cpp knows.
     """
-    shown = byte_characters()
-    special = {token: text for text, token in tokenizer.special.items()}
-    names = [special.get(i) or "".join(shown[b] for b in piece) for i, piece in enumerate(tokenizer.pieces)]
     saved: dict[str, Any] = json.loads(tokenizer.dump())
+    shown = byte_characters()
+    names = ["".join(shown[b] for b in piece) for piece in tokenizer.pieces]
     if "quoth" in saved:
         merges = [merge for piece in tokenizer.pieces for merge in _merges_of(piece)]
         # llama.cpp wants one at least; two zero bytes become nothing that it knows, and so stay two.
-        return names, merges or [f"{shown[0]} {shown[0]}"], "gpt-2"
+        return GGUFVocabulary(names, frozenset(), merges or [f"{shown[0]} {shown[0]}"], "gpt-2")
     split = next((name for name, splitter in SPLITS.items() if _same(splitter, saved.get("pre_tokenizer"))), None)
-    if saved["model"]["type"] != "BPE" or split is None or "ByteLevel" not in json.dumps(saved.get("decoder")):
+    byte_level = "ByteLevel" in json.dumps(saved.get("decoder"))
+    # llama.cpp has no normalizers; Qwen2's NFC is left out there by everybody.
+    fits = saved.get("normalizer") is None or (split, saved["normalizer"]) == ("qwen2", {"type": "NFC"})
+    added = {t["content"]: t for t in saved.get("added_tokens") or [] if not t.get("special", True)}
+    trims = any(t.get(flag) for t in added.values() for flag in ("single_word", "lstrip", "rstrip"))
+    if saved["model"]["type"] != "BPE" or split is None or not byte_level or not fits or trims:
         raise InputError("llama.cpp knows no tokenizer of this kind; export to hf, or train with bpe, bytes or gpt2.")
-    merges = saved["model"]["merges"]
-    return names, [merge if isinstance(merge, str) else " ".join(merge) for merge in merges], split
+    for name, i in [*tokenizer.special.items(), *((name, token["id"]) for name, token in added.items())]:
+        names[i] = name
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in saved["model"]["merges"]]
+    return GGUFVocabulary(names, frozenset(token["id"] for token in added.values()), merges, split)
 
 
 def _same(one: Any, other: Any) -> bool:

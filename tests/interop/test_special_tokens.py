@@ -1,0 +1,148 @@
+"""Added and special tokens: the ids of transformers, and no way from a text to a special token."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from interop.test_hugging_face import TEXT, bpe, made
+from tokenizers import Tokenizer as Library
+from transformers import AutoTokenizer
+
+from quoth.interop.export import export_gguf, export_hf
+from quoth.interop.gguf_file import read
+from quoth.interop.importing import import_model
+from quoth.interop.tokenizer_files import SPLITS
+from quoth.text.tokenizer import Tokenizer, decode, load, spelling
+
+FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+# As in Qwen3: special and other tokens in turn, so that a number too few shows.
+ADDED = [
+    (300, "<|endoftext|>", True),
+    (301, "<|im_start|>", True),
+    (302, "<|im_end|>", True),
+    (303, "<tool_call>", False),
+    (304, "<|fim|>", True),
+    (305, "<think>", False),
+    (306, "</think>", False),
+]
+NAMES = [name for _, name, _ in ADDED]
+
+
+def document(split: str = "qwen2") -> dict[str, Any]:
+    saved = json.loads(bpe().dump())
+    saved["pre_tokenizer"] = SPLITS[split]
+    saved["added_tokens"] = [{"id": i, "content": c, **FLAGS, "special": special} for i, c, special in ADDED]
+    return saved
+
+
+def texts(count: int = 300) -> list[str]:
+    """All names side by side and apart, cut short and mixed with words."""
+    pairs = [f"{a}{between}{b}" for a, b in itertools.product(NAMES, NAMES) for between in ("", " ", "\n", "the king")]
+    rng, parts = random.Random(0), [*NAMES, "<|", "|>", "<", "<thi", "nk>", "the ", "king", " ", "\n", "é", "<|im_"]
+    return [*NAMES, *pairs, *("".join(rng.choices(parts, k=rng.randint(1, 12))) for _ in range(count))]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tokenizer = load(json.dumps(document()))
+    export_hf(tmp_path / "out", made("qwen3", tokenizer), tokenizer, "f32", "tiny", {})
+    return tmp_path / "out"
+
+
+def check(tokenizer: Tokenizer, theirs: Any) -> None:
+    """The same ids where the names of special tokens are text, and where they are special, between them."""
+    special = set(tokenizer.special.values())
+    for text in texts():
+        ids = tokenizer.encode(text).tolist()
+        assert ids == theirs(text, split_special_tokens=True, add_special_tokens=False)["input_ids"], text
+        assert not special & set(ids)
+        assert decode(tokenizer, ids) == text
+        parsed = theirs(text, split_special_tokens=False, add_special_tokens=False)["input_ids"]
+        parts = re.split(f"({'|'.join(map(re.escape, tokenizer.special))})", text)
+        known = ([tokenizer.special[p]] if p in tokenizer.special else tokenizer.encode(p).tolist() for p in parts)
+        assert parsed == [i for ids in known for i in ids], text
+
+
+def test_added_tokens_keep_their_ids(folder: Path) -> None:
+    _, tokenizer = import_model(folder)
+    check(tokenizer, AutoTokenizer.from_pretrained(folder))
+    assert tokenizer.encode("</think>").tolist() == [306]
+    assert tokenizer.special == {name: i for i, name, special in ADDED if special}
+
+
+def test_a_second_export_says_the_same(folder: Path, tmp_path: Path) -> None:
+    gpt, tokenizer = import_model(folder)
+    export_hf(tmp_path / "again", gpt, tokenizer, "f32", "tiny", {})
+    _, again = import_model(tmp_path / "again")
+    check(again, AutoTokenizer.from_pretrained(tmp_path / "again"))
+
+
+def test_gguf_keeps_the_kinds_of_tokens(folder: Path, tmp_path: Path) -> None:
+    gpt, tokenizer = import_model(folder)
+    tokenizer.ends = [302]
+    path = export_gguf(tmp_path / "gguf", gpt, tokenizer, "f32", "tiny", {})
+    assert read(path)[0]["tokenizer.ggml.token_type"][300:].tolist() == [3 if special else 4 for *_, special in ADDED]
+    _, back = import_model(path)
+    assert back.special == tokenizer.special
+    assert [back.encode(t).tolist() for t in texts()] == [tokenizer.encode(t).tolist() for t in texts()]
+
+
+def test_the_end_that_gguf_needs_has_a_name_of_its_own(folder: Path, tmp_path: Path) -> None:
+    gpt, tokenizer = import_model(folder)
+    path = export_gguf(tmp_path / "gguf", gpt, tokenizer, "f32", "tiny", {})
+    tokens = read(path)[0]["tokenizer.ggml.tokens"]
+    assert len(set(tokens)) == len(tokens) == 308
+    assert import_model(path)[1].vocabulary == 308
+
+
+def test_special_tokens_give_no_text_but_have_a_spelling() -> None:
+    tokenizer = load(json.dumps(document()))
+    assert decode(tokenizer, [300, *tokenizer.encode("a</think>").tolist(), 302]) == "a</think>"
+    assert [spelling(tokenizer, i).decode() for i in range(300, 307)] == NAMES
+    assert spelling(tokenizer, tokenizer.encode("a")[0]) == b"a"
+
+
+def test_no_merge_and_no_word_of_the_vocabulary_makes_a_special_token() -> None:
+    saved = document("gpt-2")
+    vocabulary = saved["model"]["vocab"]
+    at = len(vocabulary)
+    vocabulary |= {"<s": at, "<s>": at + 1}
+    saved["model"]["merges"] += [["<", "s"], ["<s", ">"]]
+    saved["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    saved["added_tokens"] = [{"id": at + 1, "content": "<s>", **FLAGS, "special": True}]
+    for ignore in (False, True):
+        saved["model"]["ignore_merges"] = ignore
+        tokenizer = load(json.dumps(saved))
+        assert at + 1 not in tokenizer.encode("<s>")
+        assert decode(tokenizer, tokenizer.encode("<s>")) == "<s>"
+
+
+def test_a_token_that_the_config_names_is_special(folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</think>", "bos_token": "the"}))
+    _, tokenizer = import_model(folder)
+    theirs = AutoTokenizer.from_pretrained(folder)
+    assert {"</think>", "the"} <= tokenizer.special.keys()
+    assert 306 in tokenizer.ends
+    for text in ("</think>", "a </think> b"):
+        assert tokenizer.encode(text).tolist() == theirs(text, split_special_tokens=True)["input_ids"]
+    # transformers merges letters even to a special token.
+    assert decode(tokenizer, tokenizer.encode("the</think>")) == "the</think>"
+
+
+def test_what_texts_begin_with_is_that_of_transformers(folder: Path, tmp_path: Path) -> None:
+    gpt, tokenizer = import_model(folder)
+    for begins in ([], [300]):
+        tokenizer.begins = begins
+        export_hf(tmp_path / f"{len(begins)}", gpt, tokenizer, "f32", "tiny", {})
+        theirs = AutoTokenizer.from_pretrained(tmp_path / f"{len(begins)}")
+        _, back = import_model(tmp_path / f"{len(begins)}")
+        assert theirs(TEXT)["input_ids"] == [*back.begins, *back.encode(TEXT).tolist()]
+        assert list(back.begins) == begins
+        library = Library.from_file(str(tmp_path / f"{len(begins)}" / "tokenizer.json"))
+        assert library.encode("").ids == begins
