@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, short
 
 MOST = 2**31 - 1
 
@@ -86,9 +86,3 @@ class Fields:
         for name, value in self._values.items():
             if name not in self._known and value is not None:
                 raise InputError(f"{self._file} has {name} {short(value)}, which quoth does not know.")
-
-
-def short(value: Any) -> str:
-    """A value for a message, however long it is."""
-    shown = repr(value)
-    return shown if len(shown) <= 80 else shown[:77] + "..."

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quoth.interop.fields import short
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, one_line, short
 
 VERSIONS = (2, 3)
 # By the number of a value's type: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
@@ -68,7 +67,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
         cursor = _Cursor(np.memmap(path, np.uint8, "r"))
         return _read(cursor)
     except (InputError, OSError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as GGUF: {str(error).rstrip('.')}.") from error
+        raise InputError(f"{path} cannot be read as GGUF: {one_line(error)}.") from error
 
 
 def _read(cursor: _Cursor) -> tuple[dict[str, Any], dict[str, StoredTensor]]:

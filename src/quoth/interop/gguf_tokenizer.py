@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from quoth.interop.fields import Fields, short
+from quoth.interop.fields import Fields
 from quoth.interop.tokenizer_files import BYTE_LEVEL, SPLITS, characters_json, document
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, short
 from quoth.text.bpe import byte_characters
 from quoth.text.tokenizer import Tokenizer, load
 

@@ -8,8 +8,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from quoth.interop.fields import short
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, one_line, short
 from quoth.system.files import read_json
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -73,7 +72,7 @@ def _read(path: Path, names: set[str] | None) -> dict[str, Tensor]:
         with safe_open(path, "pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, RuntimeError, SafetensorError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as safetensors: {error}.") from error
+        raise InputError(f"{path} cannot be read as safetensors: {one_line(error)}.") from error
     if names is not None and (wrong := names ^ weights.keys()):
         raise InputError(f"{path} and its index do not agree on {short(min(wrong))}.")
     return weights

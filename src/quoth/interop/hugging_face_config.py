@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from quoth.interop.architectures import ARCHITECTURES, Architecture
-from quoth.interop.fields import Fields, short
+from quoth.interop.fields import Fields
 from quoth.model.config import GPTConfig, family
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, short
 
 ACTIVATIONS = {"gelu": "gelu_new", "relu": "relu"}
 # The longest context of a published model; a table of rotary angles has a row for each position.

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from quoth.interop.fields import short
 from quoth.interop.hugging_face import read_object
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, short
 from quoth.text.tokenizer import Tokenizer, load
 
 # The fields of tokenizer_config.json that name special tokens.

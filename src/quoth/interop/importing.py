@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from quoth.interop.fields import short
 from quoth.interop.gguf_tokenizer import read_tokenizer, special_names
 from quoth.interop.hugging_face import read_folder
 from quoth.interop.hugging_face_config import gpt_config
@@ -18,7 +17,7 @@ from quoth.interop.hugging_face_tokenizer import read_tokenizer_folder, with_nam
 from quoth.interop.weights import from_hugging_face
 from quoth.model.config import GPTConfig
 from quoth.model.gpt import GPT
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, one_line, short
 from quoth.text.tokenizer import Tokenizer
 
 PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -51,8 +50,8 @@ def _refused(path: Path) -> Iterator[None]:
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise InputError(f"{path} is not as such models are: {type(error).__name__}: {said[:200]}.") from error
+        name = type(error).__name__
+        raise InputError(f"{path} is not as such models are ({name}: {one_line(error)}).") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
 

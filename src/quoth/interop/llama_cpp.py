@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from quoth.interop.architectures import ARCHITECTURES, Architecture
-from quoth.interop.fields import Fields, short
+from quoth.interop.fields import Fields
 from quoth.interop.gguf_file import read
 from quoth.interop.hugging_face_config import LONGEST_CONTEXT
 from quoth.interop.tokenizer_files import as_byte_level
 from quoth.model.config import GPTConfig, family
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, short
 from quoth.system.files import writing
 from quoth.text.tokenizer import Tokenizer
 

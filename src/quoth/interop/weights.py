@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from quoth.interop.architectures import Architecture
-from quoth.interop.fields import short
 from quoth.model.config import GPTConfig
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, short
 
 PREFIXES = ("model.", "transformer.")
 # Tables that older files hold: rotary frequencies, and in GPT-2 the causal mask.

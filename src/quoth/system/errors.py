@@ -19,3 +19,19 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1)
     return f" (did you mean {close[0]!r}?)" if close else f" (there is {', '.join(names)})"
+
+
+def short(value: object) -> str:
+    """A value in a message, however long it is.
+
+    >>> short("no"), len(short("no" * 1000))
+    ("'no'", 80)
+    """
+    shown = repr(value)
+    return shown if len(shown) <= 80 else shown[:77] + "..."
+
+
+def one_line(error: BaseException) -> str:
+    """What another library's error says, in one line that does not run on, without a full stop."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return (said if len(said) <= 300 else said[:297] + "...").rstrip(".")

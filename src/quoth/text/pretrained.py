@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, one_line
 from quoth.text.bpe import byte_characters
 from quoth.text.protocol import Ids, check_unicode
 from quoth.text.tokenizer_json import TokenizerJson
@@ -41,7 +41,7 @@ class Pretrained:
             numbered = Tokenizer.from_str(json.dumps({**document, "post_processor": None}))
             self._tokenizer = Tokenizer.from_str(json.dumps(_of_text(file)))
         except Exception as error:  # The library raises nothing more special.
-            raise InputError(f"This tokenizer.json cannot be read: {error}.") from error
+            raise InputError(f"This tokenizer.json cannot be read: {one_line(error)}.") from error
         self._tokenizer.encode_special_tokens = True
         for name, i in {**file.special, **file.added}.items():
             if (given := numbered.token_to_id(name)) != i:
@@ -65,7 +65,9 @@ class Pretrained:
         try:
             return np.asarray(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
         except Exception as error:  # The library raises nothing more special.
-            raise InputError(f"The text has a character that this tokenizer does not know ({error}).") from error
+            raise InputError(
+                f"The text has a character that this tokenizer does not know ({one_line(error)})."
+            ) from error
 
     def dump(self) -> str:
         """The document itself."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, one_line
 from quoth.system.files import as_json, read_json
 from quoth.text.bpe import BPE, fits, gpt2, train_bpe
 from quoth.text.characters import Bytes, Characters, code_points
@@ -71,7 +71,7 @@ def load(text: str) -> Tokenizer:
         file = parse(document)
         return BPE(file) if fits(file) else Pretrained(file)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise InputError(f"This is not a tokenizer that quoth can read: {error}.") from error
+        raise InputError(f"This is not a tokenizer that quoth can read: {one_line(error)}.") from error
 
 
 def read(folder: Path) -> Tokenizer:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, short
 
 MODELS = ("BPE", "WordLevel")
 # The kinds that are understood. The library `tokenizers` runs the first two lists; the others are followed here.
@@ -74,7 +74,7 @@ def parse(document: Any) -> TokenizerJson:
         raise InputError(f"A tokenizer of the kind {kind!r} cannot be read; quoth reads {' and '.join(MODELS)}.")
     for key, value in model.items():
         if key not in MODEL_KEYS[kind] or (key in OFF and value):
-            raise InputError(f"The tokenizer's model has {key} {_short(value)}, which quoth does not know.")
+            raise InputError(f"The tokenizer's model has {key} {short(value)}, which quoth does not know.")
     for part in KINDS:
         for step in _flat(part, document.get(part)):
             if part == "decoder":
@@ -91,7 +91,7 @@ def _flat(part: str, value: Any) -> Iterator[dict[str, Any]]:
         return
     kind = value.get("type") if isinstance(value, dict) else value
     if kind not in KINDS[part] or not isinstance(value, dict):
-        raise InputError(f"The tokenizer has the {part} {_short(kind)}, which quoth does not know.")
+        raise InputError(f"The tokenizer has the {part} {short(kind)}, which quoth does not know.")
     if kind != "Sequence":
         yield value
         return
@@ -111,7 +111,7 @@ def _check_decoder(step: dict[str, Any]) -> None:
     stripped = kind == "Strip" and (step.get("content") != " " or step.get("stop"))
     spaced = kind == "Metaspace" and step.get("replacement") != "▁"
     if replaced or stripped or spaced:
-        raise InputError(f"The tokenizer has the decoder {_short(step)}, which quoth does not know.")
+        raise InputError(f"The tokenizer has the decoder {short(step)}, which quoth does not know.")
 
 
 def _vocabulary(model: dict[str, Any]) -> dict[str, int]:
@@ -125,9 +125,9 @@ def _vocabulary(model: dict[str, Any]) -> dict[str, int]:
 
 def _check_token(token: Any, i: Any) -> None:
     if type(i) is not int or i < 0:
-        raise InputError(f"The token {_short(token)} has the id {_short(i)}, which is no whole number from 0 on.")
+        raise InputError(f"The token {short(token)} has the id {short(i)}, which is no whole number from 0 on.")
     if not isinstance(token, str) or any("\ud800" <= c <= "\udfff" for c in token):
-        raise InputError(f"The token {_short(token)} of the id {i} is no text.")
+        raise InputError(f"The token {short(token)} of the id {i} is no text.")
 
 
 def _added(document: dict[str, Any], vocabulary: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
@@ -141,9 +141,9 @@ def _added(document: dict[str, Any], vocabulary: Mapping[str, int]) -> tuple[dic
         name, i = entry.get("content"), entry.get("id")
         _check_token(name, i)
         if not name or name in special or name in added:
-            raise InputError(f"The added token {_short(name)} is empty or stands in the tokenizer twice.")
+            raise InputError(f"The added token {short(name)} is empty or stands in the tokenizer twice.")
         if vocabulary.get(name, i) != i:
-            raise InputError(f"The token {_short(name)} has the ids {vocabulary[name]} and {i}.")
+            raise InputError(f"The token {short(name)} has the ids {vocabulary[name]} and {i}.")
         (special if entry.get("special", True) else added)[name] = i
     return special, added
 
@@ -169,10 +169,10 @@ def _merges(model: dict[str, Any], vocabulary: Mapping[str, int]) -> list[tuple[
     for merge in given:
         pair = merge.split(" ") if isinstance(merge, str) else merge
         if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
-            raise InputError(f"The tokenizer's merge {_short(merge)} is no pair of tokens.")
+            raise InputError(f"The tokenizer's merge {short(merge)} is no pair of tokens.")
         for token in (*pair, "".join(pair)):
             if token not in vocabulary:
-                raise InputError(f"The tokenizer's merge {_short(merge)} names {_short(token)}, which is no token.")
+                raise InputError(f"The tokenizer's merge {short(merge)} names {short(token)}, which is no token.")
         merges.append((pair[0], pair[1]))
     return merges
 
@@ -191,15 +191,9 @@ def _begins(document: dict[str, Any], size: int) -> list[int]:
         if names.count("Sequence") != 1 or len(templates) > 1:
             raise InputError("The tokenizer's post_processor TemplateProcessing has no single place for the text.")
         if names[-1] != "Sequence":
-            raise InputError(f"The tokenizer puts {_short(parts[-1])} behind every text, which quoth does not do.")
+            raise InputError(f"The tokenizer puts {short(parts[-1])} behind every text, which quoth does not do.")
         for part in parts[:-1]:
             begins += template["special_tokens"][part["SpecialToken"]["id"]]["ids"]
     if any(type(i) is not int or not 0 <= i < size for i in begins):
-        raise InputError(f"The tokenizer puts {_short(begins)} before every text, which are not all tokens.")
+        raise InputError(f"The tokenizer puts {short(begins)} before every text, which are not all tokens.")
     return begins
-
-
-def _short(value: Any) -> str:
-    """A value for a message, however long it is."""
-    shown = repr(value)
-    return shown if len(shown) <= 80 else shown[:77] + "..."
