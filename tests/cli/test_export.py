@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from cli.helpers import MACHINE, Quoth
+from cli.helpers import MACHINE, TINY, Quoth
+
+from quoth.text.tokenizer import read
 
 
 @pytest.mark.parametrize("to", ["hf", "gguf"])
@@ -42,6 +44,24 @@ def test_an_import_can_be_trained_on(quoth: Quoth, here: Path) -> None:
     assert got["validation_loss"] < began + 0.05
 
 
+def test_the_name_of_a_special_token_in_a_text_is_text(quoth: Quoth, here: Path) -> None:
+    """This holds in sample and eval, and after each export and import."""
+    quoth("train", "text.txt", *TINY, "--tokenizer", "gpt2", "--out", "runs/gpt2")
+    for run, to, back in (("gpt2", "hf", "back"), ("back", "gguf", "again")):
+        path = json.loads(quoth("export", run, "--to", to, "--json").out)["path"]
+        quoth("import", path, "--out", f"runs/{back}")
+    (here / "marked.txt").write_text("the king<|endoftext|>and the queen of the sea. " * 50)
+    answers, losses = [], []
+    for run in ("gpt2", "back", "again"):
+        tokenizer = read(next((here / "runs" / run / "checkpoints").iterdir()))
+        assert not set(tokenizer.special.values()) & set(tokenizer.encode("the king<|endoftext|>").tolist())
+        ask = ["--prompt", "a<|endoftext|>", "--tokens", "8", "--temperature", "0", "--json"]
+        answers.append(json.loads(quoth("sample", run, *ask).out)["samples"][0]["text"])
+        losses.append(json.loads(quoth("eval", run, "--data", "marked.txt", "--json").out)["loss"])
+    assert answers == [answers[0]] * 3
+    assert losses == pytest.approx([losses[0]] * 3, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -51,6 +71,7 @@ def test_an_import_can_be_trained_on(quoth: Quoth, here: Path) -> None:
         (["export", "first", "--to", "onnx"], "--to must be one of hf, gguf"),
         (["import", "nowhere"], "There is no nowhere"),
         (["import", "text.txt"], "is no GGUF file"),
+        (["import", "HuggingFaceTB/SmolLM2-135M"], "`hf download HuggingFaceTB/SmolLM2-135M --local-dir FOLDER`"),
         (["import", "runs"], "has no config.json"),
         (["import"], "needs PATH"),
         (["sample", "first", "--weights", "int4"], "--weights must be one of float32, bfloat16, int8"),

@@ -13,6 +13,7 @@ import httpx
 import pytest
 import torch
 from interop.test_hugging_face import ACCENTED, TEXT, accented, bpe, characters, greedy, made
+from interop.test_special_tokens import document, texts
 
 from quoth.generate.engine import Engine
 from quoth.generate.request import Request
@@ -102,6 +103,19 @@ def test_other_splits_keep_their_names(split: str, tmp_path: Path) -> None:
     saved["pre_tokenizer"] = {"type": "Whitespace"}
     with pytest.raises(InputError, match=r"llama\.cpp knows no tokenizer of this kind"):
         export_gguf(tmp_path / "no", made("qwen3", tokenizer), load(json.dumps(saved)), "f32", "tiny", {})
+
+
+@pytest.mark.parametrize("split", ["gpt-2", "qwen2", "llama-bpe"])
+def test_added_tokens_are_found_in_text_and_special_ones_are_not(split: str, tmp_path: Path) -> None:
+    tokenizer = load(json.dumps(document(split)))
+    tokenizer.ends = [302]
+    path = export_gguf(tmp_path / "out", made("qwen3", tokenizer), tokenizer, "f32", "tiny", {})
+    _, back = import_model(path)
+    with llama_cpp(path) as server:
+        for text in texts(100):
+            asked = {"content": text, "add_special": False, "parse_special": False}
+            ids = server.post("/tokenize", json=asked).json()["tokens"]
+            assert ids == tokenizer.encode(text).tolist() == back.encode(text).tolist(), text
 
 
 def test_what_texts_begin_with_goes_out_and_comes_back(tmp_path: Path) -> None:
