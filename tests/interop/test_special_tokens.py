@@ -18,6 +18,7 @@ from quoth.interop.export import export_gguf, export_hf
 from quoth.interop.gguf_file import read
 from quoth.interop.importing import import_model
 from quoth.interop.tokenizer_files import SPLITS
+from quoth.system.errors import InputError
 from quoth.text.tokenizer import Tokenizer, decode, load, spelling
 
 FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
@@ -85,11 +86,12 @@ def test_a_second_export_says_the_same(folder: Path, tmp_path: Path) -> None:
 
 def test_gguf_keeps_the_kinds_of_tokens(folder: Path, tmp_path: Path) -> None:
     gpt, tokenizer = import_model(folder)
-    tokenizer.ends = [302]
+    tokenizer.ends = [302, 300, 304]
     path = export_gguf(tmp_path / "gguf", gpt, tokenizer, "f32", "tiny", {})
     assert read(path)[0]["tokenizer.ggml.token_type"][300:].tolist() == [3 if special else 4 for *_, special in ADDED]
     _, back = import_model(path)
     assert back.special == tokenizer.special
+    assert list(back.ends) == [300, 302, 304]
     assert [back.encode(t).tolist() for t in texts()] == [tokenizer.encode(t).tolist() for t in texts()]
 
 
@@ -137,12 +139,30 @@ def test_a_token_that_the_config_names_is_special(folder: Path) -> None:
 
 def test_what_texts_begin_with_is_that_of_transformers(folder: Path, tmp_path: Path) -> None:
     gpt, tokenizer = import_model(folder)
-    for begins in ([], [300]):
+    for begins in ([], [300], [300, 301], [285], [303]):
         tokenizer.begins = begins
-        export_hf(tmp_path / f"{len(begins)}", gpt, tokenizer, "f32", "tiny", {})
-        theirs = AutoTokenizer.from_pretrained(tmp_path / f"{len(begins)}")
-        _, back = import_model(tmp_path / f"{len(begins)}")
+        out = tmp_path / f"begins {begins}"
+        export_hf(out, gpt, tokenizer, "f32", "tiny", {})
+        theirs = AutoTokenizer.from_pretrained(out)
+        _, back = import_model(out)
         assert theirs(TEXT)["input_ids"] == [*back.begins, *back.encode(TEXT).tolist()]
         assert list(back.begins) == begins
-        library = Library.from_file(str(tmp_path / f"{len(begins)}" / "tokenizer.json"))
+        library = Library.from_file(str(out / "tokenizer.json"))
         assert library.encode("").ids == begins
+
+
+def test_more_ends_than_gguf_names(folder: Path, tmp_path: Path) -> None:
+    gpt, tokenizer = import_model(folder)
+    tokenizer.ends = [300, 301, 302, 304]
+    with pytest.raises(InputError, match="at most 3 tokens that end an answer"):
+        export_gguf(tmp_path / "gguf", gpt, tokenizer, "f32", "tiny", {})
+
+
+def test_words_that_llama_cpp_would_look_up_whole(folder: Path, tmp_path: Path) -> None:
+    gpt, _ = import_model(folder)
+    saved = document("llama-bpe")
+    saved["model"]["merges"].pop()
+    for ignore, split in ((False, "llama-bpe"), (True, "qwen2")):
+        saved["model"]["ignore_merges"], saved["pre_tokenizer"] = ignore, SPLITS[split]
+        with pytest.raises(InputError, match=f"would not cut words of the split {split}"):
+            export_gguf(tmp_path / "gguf", gpt, load(json.dumps(saved)), "f32", "tiny", {})

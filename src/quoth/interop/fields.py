@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from quoth.system.errors import InputError, short
+from quoth.system.errors import InputError, plain, short
 
 MOST = 2**31 - 1
 
@@ -85,4 +85,4 @@ class Fields:
         """Refuse what was not asked for."""
         for name, value in self._values.items():
             if name not in self._known and value is not None:
-                raise InputError(f"{self._file} has {name} {short(value)}, which quoth does not know.")
+                raise InputError(f"{self._file} has {plain(name)} {short(value)}, which quoth does not know.")

@@ -51,7 +51,8 @@ class StoredTensor:
 
         kind = gguf.GGMLQuantizationType(self.kind)
         try:
-            array = gguf.quants.dequantize(self.data.reshape(*self.shape[:-1], -1), kind)
+            with np.errstate(all="ignore"):  # A damaged scale may be no number.
+                array = gguf.quants.dequantize(self.data.reshape(*self.shape[:-1], -1), kind)
         except (NotImplementedError, ValueError) as error:
             raise InputError(f"The tensor {self.name} is of the type {kind.name}, which cannot be read.") from error
         return np.array(array, dtype=np.float32).reshape(self.shape)

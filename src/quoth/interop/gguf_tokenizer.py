@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quoth.interop.fields import Fields
-from quoth.interop.tokenizer_files import BYTE_LEVEL, SPLITS, characters_json, document
+from quoth.interop.tokenizer_files import BYTE_LEVEL, IGNORE_MERGES, SPLITS, characters_json, document
 from quoth.system.errors import InputError, short
 from quoth.text.bpe import byte_characters
 from quoth.text.tokenizer import Tokenizer, load
@@ -112,7 +112,7 @@ def _document(tokens: list[str], types: list[int], merges: Any, split: str) -> d
         return characters_json(whole, special)
     normalizer = {"type": "NFC"} if split == "qwen2" else None
     # Llama 3 takes a word that is a token whole, whatever its merges.
-    model = {"type": "BPE", "vocab": vocabulary, "merges": pairs, "ignore_merges": split == "llama-bpe"}
+    model = {"type": "BPE", "vocab": vocabulary, "merges": pairs, "ignore_merges": split in IGNORE_MERGES}
     return document(model, SPLITS[split], BYTE_LEVEL, special, added, normalizer=normalizer)
 
 

@@ -22,6 +22,8 @@ from quoth.text.tokenizer import Tokenizer
 
 # Names for a token that ends an answer, where a tokenizer has none: llama.cpp would take number 11 for it.
 END_NAMES = ("<|endoftext|>", *(f"<|endoftext_{n}|>" for n in range(2, 100)))
+# The fields for tokens that end an answer.
+ENDS = ("eos", "eot", "eom")
 # What a field must say where it is there; other values make another model.
 MUST_BE: dict[str, tuple[Any, ...]] = {
     "attention.causal": (True,),
@@ -52,6 +54,8 @@ def write_gguf(
     """
     import gguf
 
+    if len(tokenizer.ends) > len(ENDS):
+        raise InputError(f"GGUF names at most {len(ENDS)} tokens that end an answer, and this model has more.")
     if c.mlp == "relu":
         raise InputError(
             "llama.cpp's GPT-2 has GELU, not ReLU; export to hf, or train with --mlp gelu or --preset gpt2."
@@ -78,7 +82,10 @@ def write_gguf(
         writer.add_token_merges(vocabulary.merges)
         writer.add_add_bos_token(bool(tokenizer.begins))
         writer.add_bos_token_id([*tokenizer.begins, *ends][0])
-        writer.add_eos_token_id(ends[0])
+        for add, token in zip(
+            (writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id), ends, strict=False
+        ):
+            add(token)
         if tokenizer.template:
             writer.add_chat_template(tokenizer.template)
         writer.add_file_type(_file_type(dtype))

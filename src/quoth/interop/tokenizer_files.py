@@ -10,6 +10,7 @@ from typing import Any
 from quoth.system.errors import InputError
 from quoth.text.bpe import byte_characters
 from quoth.text.tokenizer import Tokenizer, spelling
+from quoth.text.tokenizer_json import parse
 
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 # How llama.cpp's names for splits are written in a tokenizer.json.
@@ -20,6 +21,8 @@ _REGEX = {
     "llama-bpe": rf"{_SHORT}|{_LETTERS}|\p{{N}}{{1,3}}|{_REST}",
     "qwen2": rf"{_SHORT}|{_LETTERS}|\p{{N}}|{_REST}",
 }
+# The splits whose words llama.cpp looks up whole before it merges.
+IGNORE_MERGES = ("llama-bpe",)
 SPLITS: dict[str, dict[str, Any]] = {
     "gpt-2": BYTE_LEVEL,
     "smollm": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, BYTE_LEVEL]},
@@ -44,7 +47,8 @@ def tokenizer_json(tokenizer: Tokenizer) -> dict[str, Any]:
     """
     saved: dict[str, Any] = json.loads(tokenizer.dump())
     if "quoth" not in saved:
-        return saved if saved.get("post_processor") else {**saved, "post_processor": _before_text(tokenizer)}
+        same = list(parse(saved).begins) == list(tokenizer.begins)
+        return saved if same else {**saved, "post_processor": _before_text(tokenizer)}
     pieces = tokenizer.pieces
     if all(len(piece) == 1 for piece in pieces):
         shown = byte_characters()
@@ -107,10 +111,11 @@ def tokenizer_config_json(tokenizer: Tokenizer, context: int) -> dict[str, Any]:
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context,
         "clean_up_tokenization_spaces": False,
-        "add_bos_token": bool(tokenizer.begins),
     }
-    if tokenizer.begins and tokenizer.begins[0] in named:
-        config["bos_token"] = named[tokenizer.begins[0]]
+    if not tokenizer.begins:
+        config["add_bos_token"] = False
+    elif len(tokenizer.begins) == 1 and tokenizer.begins[0] in named:
+        config |= {"add_bos_token": True, "bos_token": named[tokenizer.begins[0]]}
     if ends:
         config |= {"eos_token": ends[0], "pad_token": ends[0]}
     if tokenizer.template:
@@ -158,10 +163,21 @@ def as_byte_level(tokenizer: Tokenizer) -> GGUFVocabulary:
     trims = any(t.get(flag) for t in added.values() for flag in ("single_word", "lstrip", "rstrip"))
     if saved["model"]["type"] != "BPE" or split is None or not byte_level or not fits or trims:
         raise InputError("llama.cpp knows no tokenizer of this kind; export to hf, or train with bpe, bytes or gpt2.")
+    if bool(saved["model"].get("ignore_merges")) != (split in IGNORE_MERGES) and not _merges_reach_all(saved["model"]):
+        raise InputError(f"llama.cpp would not cut words of the split {split} as this tokenizer does; export to hf.")
     for name, i in [*tokenizer.special.items(), *((name, token["id"]) for name, token in added.items())]:
         names[i] = name
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in saved["model"]["merges"]]
     return GGUFVocabulary(names, frozenset(token["id"] for token in added.values()), merges, split)
+
+
+def _merges_reach_all(model: dict[str, Any]) -> bool:
+    """Whether the merges make each token of its own letters, so that looking words up first changes nothing."""
+    from tokenizers import Tokenizer as Library
+
+    library = Library.from_str(json.dumps({"version": "1.0", "model": {**model, "ignore_merges": False}}))
+    tokens = list(model["vocab"])
+    return all(found.tokens == [token] for token, found in zip(tokens, library.encode_batch(tokens), strict=True))
 
 
 def _same(one: Any, other: Any) -> bool:

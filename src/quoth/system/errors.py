@@ -27,8 +27,13 @@ def short(value: object) -> str:
     >>> short("no"), len(short("no" * 1000))
     ("'no'", 80)
     """
-    shown = repr(value)
+    shown = " ".join(repr(value).split())
     return shown if len(shown) <= 80 else shown[:77] + "..."
+
+
+def plain(name: str) -> str:
+    """A name from a file in a message: as it is, unless that would break the line or run on."""
+    return name if name.isprintable() and 0 < len(name) <= 80 else short(name)
 
 
 def one_line(error: BaseException) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quoth.system.errors import InputError, short
+from quoth.system.errors import InputError, plain, short
 
 MODELS = ("BPE", "WordLevel")
 # The kinds that are understood. The library `tokenizers` runs the first two lists; the others are followed here.
@@ -70,11 +70,11 @@ def parse(document: Any) -> TokenizerJson:
         raise InputError("A tokenizer.json is an object with a model, and this one is not.")
     model = document["model"]
     kind = model.get("type")
-    if kind not in MODELS:
-        raise InputError(f"A tokenizer of the kind {kind!r} cannot be read; quoth reads {' and '.join(MODELS)}.")
+    if not isinstance(kind, str) or kind not in MODELS:
+        raise InputError(f"A tokenizer of the kind {short(kind)} cannot be read; quoth reads {' and '.join(MODELS)}.")
     for key, value in model.items():
         if key not in MODEL_KEYS[kind] or (key in OFF and value):
-            raise InputError(f"The tokenizer's model has {key} {short(value)}, which quoth does not know.")
+            raise InputError(f"The tokenizer's model has {plain(key)} {short(value)}, which quoth does not know.")
     for part in KINDS:
         for step in _flat(part, document.get(part)):
             if part == "decoder":
