@@ -82,10 +82,8 @@ def write_gguf(
         writer.add_token_merges(vocabulary.merges)
         writer.add_add_bos_token(bool(tokenizer.begins))
         writer.add_bos_token_id([*tokenizer.begins, *ends][0])
-        for add, token in zip(
-            (writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id), ends, strict=False
-        ):
-            add(token)
+        for which, token in zip(ENDS, ends, strict=False):
+            writer.add_uint32(f"tokenizer.ggml.{which}_token_id", token)
         if tokenizer.template:
             writer.add_chat_template(tokenizer.template)
         writer.add_file_type(_file_type(dtype))
