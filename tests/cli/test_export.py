@@ -72,6 +72,7 @@ def test_the_name_of_a_special_token_in_a_text_is_text(quoth: Quoth, here: Path)
         (["import", "nowhere"], "There is no nowhere"),
         (["import", "text.txt"], "is no GGUF file"),
         (["import", "HuggingFaceTB/SmolLM2-135M"], "`hf download HuggingFaceTB/SmolLM2-135M --local-dir FOLDER`"),
+        (["import", "https://huggingface.co/openai-community/gpt2"], "`hf download openai-community/gpt2 --local-dir"),
         (["import", "runs"], "has no config.json"),
         (["import"], "needs PATH"),
         (["sample", "first", "--weights", "int4"], "--weights must be one of float32, bfloat16, int8"),

@@ -13,9 +13,10 @@ from quoth.system.errors import InputError, short
 ACTIVATIONS = {"gelu": "gelu_new", "relu": "relu"}
 # The longest context of a published model; a table of rotary angles has a row for each position.
 LONGEST_CONTEXT = 2**22
-# Fields that change neither the logits nor the ids: dropout, training, sampling, bookkeeping. Ends and dtypes are read
-# elsewhere. The second group is what transformers before version 5 wrote of how to generate.
+# Fields that change neither the logits nor the ids: dropout, training, bookkeeping, and, from bad_words_ids on, what
+# transformers before version 5 wrote of how to generate. Ends and types of numbers are read elsewhere.
 IGNORED = (
+    "_num_labels", "max_sequence_length", "n_special", "predict_special_tokens",
     "_attn_implementation", "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "attention_dropout",
     "attn_pdrop", "bos_token_id", "dtype", "embd_pdrop", "eos_token_id", "finetuning_task", "gradient_checkpointing",
     "id2label", "initializer_range", "is_llama_config", "keys_to_ignore_at_inference", "label2id", "max_window_layers",

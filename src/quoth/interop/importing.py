@@ -21,7 +21,8 @@ from quoth.system.errors import InputError, one_line, short
 from quoth.text.tokenizer import Tokenizer
 
 PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+# A model's name on Hugging Face's hub, alone or in an address.
+HUB_NAME = re.compile(r"(?:https?:/+[\w.]+/)?([\w.-]+/[\w.-]+)")
 
 
 def import_model(path: Path) -> tuple[GPT, Tokenizer]:
@@ -57,10 +58,10 @@ def _refused(path: Path) -> Iterator[None]:
 
 
 def _missing(path: Path) -> str:
-    if HUB_NAME.fullmatch(str(path)):
+    if name := HUB_NAME.fullmatch(str(path)):
         return (
-            f"There is no {path} on this machine, and quoth downloads nothing; fetch the model first, such as with "
-            f"`hf download {path} --local-dir FOLDER`, and give that folder, or a GGUF file."
+            f"There is no {path} on this machine, and quoth downloads nothing; fetch a model of a hub first, such as "
+            f"with `hf download {name[1]} --local-dir FOLDER`, and give that folder or a GGUF file."
         )
     return f"There is no {path}; give a folder of Hugging Face's or a GGUF file."
 
