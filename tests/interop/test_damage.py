@@ -23,7 +23,7 @@ from quoth.interop.importing import import_model
 from quoth.system.errors import InputError
 from quoth.text.tokenizer import load
 
-COUNT = int(os.environ.get("QUOTH_DAMAGED", "100"))
+COUNT = int(os.environ.get("QUOTH_DAMAGED", "40"))
 SEED = int(os.environ.get("QUOTH_SEED", "0"))
 MOST_BYTES = 2**30
 VALUES: list[Any] = [

@@ -217,6 +217,17 @@ def test_a_folder_without_tokenizer_is_refused(tmp_path):
         read(tmp_path)
 
 
+def test_damaged_files_of_a_tokenizer_are_refused(tmp_path):
+    (tmp_path / "tokenizer.json").write_text(Bytes().dump())
+    for said in ("[]", "3", "{}", '{"begins": []}'):
+        (tmp_path / "chat.json").write_text(said)
+        with pytest.raises(InputError, match="does not say begins, ends and template"):
+            read(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes(b"\xff{}")
+    with pytest.raises(InputError, match="holds no tokenizer: 'utf-8' codec"):
+        read(tmp_path)
+
+
 def test_training_is_repeatable(bpe):
     assert train_bpe(500, iter([TEXT] * 3)).dump() == train_bpe(500, iter([TEXT] * 3)).dump()
     assert train_bpe(500, iter([TEXT * 3])).dump() == bpe.dump()

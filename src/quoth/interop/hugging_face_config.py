@@ -8,7 +8,7 @@ from typing import Any
 from quoth.interop.architectures import ARCHITECTURES, Architecture
 from quoth.interop.fields import Fields
 from quoth.model.config import GPTConfig, family
-from quoth.system.errors import InputError, short
+from quoth.system.errors import InputError, plain, short
 
 ACTIVATIONS = {"gelu": "gelu_new", "relu": "relu"}
 # The longest context of a published model; a table of rotary angles has a row for each position.
@@ -184,7 +184,7 @@ def _rope_theta(fields: Fields) -> float:
         kind = rope.get("rope_type") or rope.get("type") or "default"
         if kind != "default" or rope.get("type") not in (None, "default"):
             raise InputError(
-                f"The model stretches its rotary positions ({kind}) by {place}, which quoth does not know."
+                f"The model stretches its rotary positions ({plain(str(kind))}) by {place}, which quoth does not know."
             )
         rope.only("partial_rotary_factor", 1)
         theta = rope.positive("rope_theta", theta)

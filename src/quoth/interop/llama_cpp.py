@@ -16,7 +16,7 @@ from quoth.interop.gguf_file import read
 from quoth.interop.hugging_face_config import LONGEST_CONTEXT
 from quoth.interop.tokenizer_files import as_byte_level
 from quoth.model.config import GPTConfig, family
-from quoth.system.errors import InputError, short
+from quoth.system.errors import InputError, plain, short
 from quoth.system.files import writing
 from quoth.text.tokenizer import Tokenizer
 
@@ -229,7 +229,7 @@ def _check_rotation(fields: Fields, kind: str, c: GPTConfig) -> None:
     fields.only(f"{kind}.rope.dimension_count", c.head_size)
     how, factors = fields.get(f"{kind}.rope.scaling.type"), ("rope.scaling.factor", "rope.scale_linear")
     if how not in (None, "none", "linear"):
-        raise InputError(f"The model stretches its rotary positions ({how}), which quoth does not know.")
+        raise InputError(f"The model stretches its rotary positions ({plain(str(how))}), which quoth does not know.")
     for factor in factors:
         if how != "none":  # Without a type llama.cpp takes a factor for a linear one.
             fields.only(f"{kind}.{factor}", 0, 1)

@@ -119,7 +119,7 @@ def fits(file: TokenizerJson) -> bool:
     return (
         plain
         and {step["type"] for step in decoders} <= {"ByteLevel"}
-        and known <= file.vocabulary.keys()
+        and known <= file.vocabulary.keys() - file.special.keys()
         and all(known.issuperset(token) for token in file.vocabulary if token not in file.special)
         # Each merge must make a token of its own, or ranks would not be unique.
         and len({left + right for left, right in file.merges} | known) == len(file.merges) + len(known)

@@ -75,14 +75,21 @@ def load(text: str) -> Tokenizer:
 
 
 def read(folder: Path) -> Tokenizer:
-    """The tokenizer in a folder's `tokenizer.json`, and in `chat.json` where its answers end and how it chats."""
+    """The tokenizer in a folder's `tokenizer.json`, and in `chat.json` where its answers end and how it chats.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
     try:
         tokenizer = load((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{folder} holds no tokenizer: {error.strerror}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{folder} holds no tokenizer: {getattr(error, 'strerror', None) or error}.") from error
     if (path := folder / CHAT).exists():
         said = read_json(path)
-        tokenizer.begins, tokenizer.ends, tokenizer.template = said["begins"], said["ends"], said["template"]
+        try:
+            tokenizer.begins, tokenizer.ends, tokenizer.template = said["begins"], said["ends"], said["template"]
+        except (LookupError, TypeError) as error:
+            raise InputError(f"{path} does not say begins, ends and template.") from error
     return tokenizer
 
 

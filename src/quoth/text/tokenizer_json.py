@@ -187,7 +187,7 @@ def _begins(document: dict[str, Any], size: int) -> list[int]:
     templates = [s for s in _flat("post_processor", document.get("post_processor")) if s["type"] != "ByteLevel"]
     for template in templates:
         parts = template.get("single") or []
-        names = [next(iter(part)) for part in parts]
+        names = [next(iter(part), None) for part in parts]
         if names.count("Sequence") != 1 or len(templates) > 1:
             raise InputError("The tokenizer's post_processor TemplateProcessing has no single place for the text.")
         if names[-1] != "Sequence":
