@@ -19,10 +19,10 @@ from quoth.interop.architectures import architecture_of
 from quoth.interop.export import export_hf
 from quoth.interop.importing import import_model
 from quoth.system.errors import InputError
-from quoth.text.tokenizer import Bytes, Characters, Tokenizer, train_bpe
+from quoth.text.tokenizer import Bytes, Characters, Tokenizer, decode, train_bpe
 
 TEXT = "The king said: speak, or be for ever still! 'Tis night; the sea's asleep, and 1603 is come.\n"
-ACCENTED = "Où l'œil naïf rêve — 海, море, 🎭\n"
+ACCENTED = "Où l'œil naïf rêve — 海, море, 🎭 ▁\n"
 
 MODELS = {
     "qwen3": ("modern", {}),
@@ -91,13 +91,15 @@ def test_every_tokenizer_gives_the_same_ids_and_text(kind: str, tmp_path: Path) 
     tokenizer = TOKENIZERS[kind]()
     export_hf(tmp_path / "out", made("qwen3", tokenizer), tokenizer, "f32", "tiny", {})
     theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
+    _, back = import_model(tmp_path / "out")
     texts = [TEXT, TEXT[5:], " two  spaces\n\n"] if kind != "characters" else [TEXT, TEXT[7:20]]
     for text in [*texts, *([ACCENTED] if kind != "characters" else [])]:
         if kind == "accented" and "two" in text:
             continue
         ids = theirs(text)["input_ids"]
         assert ids == tokenizer.encode(text).tolist()
-        assert theirs.decode(ids) == text
+        assert theirs.decode(ids) == text == decode(back, ids)
+        assert back.encode(text).tolist() == ids
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [("bf16", 0.05), ("f16", 0.01)])

@@ -244,6 +244,14 @@ def test_a_token_that_only_the_config_adds(exported: Path) -> None:
         import_model(exported)
 
 
+def test_added_tokens_out_of_order(exported: Path) -> None:
+    flags = {**dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False), "special": False}
+    added = [{"id": i, "content": f"<{i}>", **flags} for i in (300, 302, 301)]
+    (exported / "tokenizer.json").write_text(tokenizer_file(added_tokens=added))
+    with pytest.raises(InputError, match="'<302>' has the id 302, but its place in the file gives 301"):
+        import_model(exported)
+
+
 def test_ends_must_be_tokens(exported: Path) -> None:
     for ends in (300, -1, [2, "x"], [True]):
         (exported / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))

@@ -156,6 +156,57 @@ def test_pretrained_gives_the_ids_of_transformers(split: str, form: str | None) 
         check_round_trip(tokenizer, MADE)
 
 
+def sentencepiece() -> dict[str, Any]:
+    """A tokenizer as Llama 2 has: a space before the text, and bytes for characters that have no token."""
+    letters = sorted({"▁", *"".join(MADE[:50]).replace(" ", "▁"), *TEXT[:80].replace(" ", "▁")} - {" "})
+    learned = json.loads(train_bpe(500, iter(["aeinot hes rd " * 3 + TEXT[:100]])).dump())["model"]["merges"]
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *letters]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    merges = []
+    for pair in learned:
+        left, right = (part.replace("Ġ", "▁") for part in pair)
+        if left in vocabulary and right in vocabulary:
+            vocabulary.setdefault(left + right, len(vocabulary))
+            merges.append([left, right])
+    # With these a text could be merged to a special token.
+    vocabulary |= {token: len(vocabulary) + n for n, token in enumerate(["<s", "</s"])}
+    for token in ("<", "/", "s", ">", "</"):
+        vocabulary.setdefault(token, len(vocabulary))
+    merges += [["<", "s"], ["<s", ">"], ["<", "/"], ["</", "s"], ["</s", ">"]]
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    space = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    back = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
+    strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    return {
+        "version": "1.0",
+        "added_tokens": [{"id": i, "content": tokens[i], **flags, "special": True} for i in range(3)],
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, space]},
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "decoder": {"type": "Sequence", "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}, strip]},
+        "model": {
+            "type": "BPE", "vocab": vocabulary, "merges": merges, "unk_token": "<unk>", "fuse_unk": True,
+            "byte_fallback": True,
+        },
+    }  # fmt: skip
+
+
+def test_sentencepiece_gives_the_ids_of_transformers() -> None:
+    document = sentencepiece()
+    tokenizer = load(json.dumps(document))
+    theirs = PreTrainedTokenizerFast(tokenizer_object=Library.from_str(json.dumps(document)))
+    texts = [text for text in MADE if "▁" not in text]
+    for text, ids in zip(texts, theirs(texts, split_special_tokens=True)["input_ids"], strict=True):
+        assert tokenizer.encode(text).tolist() == ids, ascii(text)
+        assert decode(tokenizer, ids) == (" " + text if text else "")
+        assert theirs.decode(ids, clean_up_tokenization_spaces=False) == text
+    # transformers merges letters even to special tokens.
+    for text in ("<s>", "</s>", "a <s></s>", "<unk>"):
+        ids = tokenizer.encode(text).tolist()
+        assert not {0, 1, 2} & set(ids)
+        assert decode(tokenizer, ids) == " " + text
+
+
 def test_lone_surrogates_are_refused_by_all() -> None:
     texts = [text[: len(text) // 2] + "\ud83d" + text[len(text) // 2 :] for text in MADE[:200]]
     tokenizers = [

@@ -1,4 +1,4 @@
-"""`quoth export`: a run as other programs load it."""
+"""`quoth export` writes a run as other programs load it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`quoth import`: somebody else's model as a run."""
+"""`quoth import` makes a run of somebody else's model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from quoth.system.errors import InputError
 class Arguments:
     """Make a run of somebody else's model: GPT-2, Llama, Qwen2 or Qwen3, from a Hugging Face folder or a GGUF file.
 
-    Nothing of it is run, and pickles are refused. Then sample, serve, eval --data FILE and export it as any other run.
+    Nothing in the files is run, and pickles are refused. The run can be sampled, served, evaluated with
+    eval --data FILE, and exported as any other.
 
     Attributes:
         path: the folder or the file.

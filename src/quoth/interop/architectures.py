@@ -1,4 +1,4 @@
-"""Which of the architectures that others know a model is, and the names of its weights there."""
+"""The architectures of other programs that a model may be an instance of, and the names of its weights there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Architecture:
     Attributes:
         name: as Hugging Face and llama.cpp call it.
         model: the class of Hugging Face's transformers.
-        names: of weights, as (ours, Hugging Face's, llama.cpp's); `{}` stands for the layer.
+        names: the names of its weights, as (quoth's, Hugging Face's, llama.cpp's); `{}` stands for the layer.
     """
 
     name: str
@@ -24,7 +24,7 @@ class Architecture:
     names: tuple[tuple[str, str, str], ...]
 
     def weights(self, c: GPTConfig) -> Iterator[tuple[str, str, str]]:
-        """Every weight of a model of that shape, in each one's words."""
+        """The names of every weight of a model of this shape: quoth's, Hugging Face's and llama.cpp's."""
         for ours, hugging_face, llama_cpp in self.names:
             if ours == "head.weight" and c.tied:
                 continue
@@ -58,7 +58,7 @@ _QKV_BIAS = (
     ("attention.key.bias", "self_attn.k_proj.bias", "attn_k.bias"),
     ("attention.value.bias", "self_attn.v_proj.bias", "attn_v.bias"),
 )
-# Queries, keys and values are one matrix there, and Hugging Face's matrices stand on their sides.
+# Queries, keys and values are one matrix in GPT-2, and Hugging Face keeps its matrices transposed.
 _GPT2 = tuple(
     (f"{ours}.{kind}", f"{hugging_face}.{kind}", f"{llama_cpp}.{kind}")
     for ours, hugging_face, llama_cpp in (
@@ -103,7 +103,7 @@ def architecture_of(c: GPTConfig) -> Architecture:
     """The architecture that a model is an instance of.
 
     Raises:
-        InputError: it is of none; the message says which part does not fit, and what would.
+        InputError: the model is an instance of none; the message says which part does not fit, and what would.
     """
     if c.positions == "rope":
         asks = {"norm": "rmsnorm", "mlp": "swiglu", "bias": False, "bias_head": False}

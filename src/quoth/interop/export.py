@@ -1,4 +1,4 @@
-"""A checkpoint as a folder that other programs open."""
+"""Write a checkpoint as a folder that other programs open."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 
 
 def export_hf(folder: Path, model: GPT, tokenizer: Tokenizer, dtype: str, name: str, facts: Mapping[str, Any]) -> None:
-    """Write what transformers, vLLM and their kin load: config, weights, tokenizer, card.
+    """Write a folder that transformers, vLLM and the like load: config, weights, tokenizer and card.
 
-    `facts` are of the run that made it, for the card.
+    `facts` are those of the run that made the model; the card tells them.
 
     Raises:
-        InputError: the model has a part that they have no place for, or the folder may not be written.
+        InputError: the model has a part that these programs have no place for, or the folder may not be written.
     """
     if dtype not in DTYPES:
         raise InputError(f"Hugging Face's weights are f32, bf16 or f16, not {dtype}; {dtype} is for --to gguf.")
@@ -62,10 +62,10 @@ def export_hf(folder: Path, model: GPT, tokenizer: Tokenizer, dtype: str, name: 
 def export_gguf(
     folder: Path, model: GPT, tokenizer: Tokenizer, dtype: str, name: str, facts: Mapping[str, Any]
 ) -> Path:
-    """Write what llama.cpp and Ollama load: one file, and a Modelfile; the file's path.
+    """Write a file that llama.cpp and Ollama load, and a Modelfile beside it, and return the file's path.
 
     Raises:
-        InputError: the model has a part that they have no place for, or the folder may not be written.
+        InputError: the model has a part that these programs have no place for, or the folder may not be written.
     """
     from quoth.interop.llama_cpp import write_gguf
 
@@ -81,7 +81,7 @@ def export_gguf(
 
 
 def least_likely_token(model: GPT, tokenizer: Tokenizer) -> int:
-    """The token that the model thinks least of on the whole, in what it writes by itself."""
+    """The token with the lowest mean log-probability in what the model writes by itself."""
     context = min(256, model.config.context)
     engine = Engine(model, tokenizer, slots=8)
     prompt = engine.prompt_ids("")
@@ -93,7 +93,7 @@ def least_likely_token(model: GPT, tokenizer: Tokenizer) -> int:
 
 
 def modelfile(file: str, context: int, tokenizer: Tokenizer) -> str:
-    """What `ollama create NAME -f Modelfile` reads. A model that chats has its template in the file."""
+    """The text that `ollama create NAME -f Modelfile` reads. The template of a model that chats is in the GGUF file."""
     lines = [f"FROM ./{file}", f"PARAMETER num_ctx {context}", "PARAMETER temperature 0.8"]
     if not tokenizer.template:
         lines.append('TEMPLATE """{{ .Prompt }}"""')
@@ -101,7 +101,7 @@ def modelfile(file: str, context: int, tokenizer: Tokenizer) -> str:
 
 
 def model_card(architecture: Architecture, dtype: str, name: str, facts: Mapping[str, Any]) -> str:
-    """The model card: what it is, what it was trained on, and how well it did."""
+    """The model card, which says what the model is, what it was trained on, and how well it did."""
     loss = "validation loss, nats per token"
     rows = [
         ("architecture", architecture.name),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quoth.interop.hugging_face import read_object
-from quoth.system.errors import InputError, short
+from quoth.system.errors import InputError, one_line, short
 from quoth.text.tokenizer import Tokenizer, load
 
 # The fields of tokenizer_config.json that name special tokens.
@@ -29,6 +29,7 @@ def read_tokenizer_folder(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     document = read_object(folder / "tokenizer.json")
     ids = _mark_special(document, said)
     tokenizer = load(json.dumps(document))
+    _check_numbers(document)
     names = {name: _text(said.get(name)) for name in ("bos_token", "eos_token")}
     begin, end = (ids.get(names[name] or "") for name in ("bos_token", "eos_token"))
     if said.get("add_eos_token"):
@@ -80,6 +81,20 @@ def _mark_special(document: dict[str, Any], said: Mapping[str, Any]) -> dict[str
             added[name] = {"id": vocabulary[name], "content": name, **flags, "special": True}
             document["added_tokens"] = [*(document.get("added_tokens") or []), added[name]]
     return {**vocabulary, **{name: token["id"] for name, token in added.items()}}
+
+
+def _check_numbers(document: dict[str, Any]) -> None:
+    """Refuse added tokens whose ids in the file are not those that transformers gives them, by their places."""
+    from tokenizers import Tokenizer as Library
+
+    try:
+        library = Library.from_str(json.dumps({**document, "post_processor": None}))
+    except Exception as error:  # The library raises nothing more special.
+        raise InputError(f"This tokenizer.json cannot be read: {one_line(error)}.") from error
+    for token in document.get("added_tokens") or []:
+        name, i = token["content"], token["id"]
+        if (given := library.token_to_id(name)) != i:
+            raise InputError(f"The added token {short(name)} has the id {i}, but its place in the file gives {given}.")
 
 
 def _text(token: Any) -> str | None:

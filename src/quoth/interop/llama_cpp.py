@@ -45,9 +45,9 @@ def write_gguf(
     name: str,
     end: int | None,
 ) -> None:
-    """Write a file whose weights, by Hugging Face's names, are of a type: f32, bf16, f16 or q8_0.
+    """Write a file from weights by Hugging Face's names; their type in the file is f32, bf16, f16 or q8_0.
 
-    Where a tokenizer has no token that ends answers, one is added which is as likely as the token `end`.
+    Where a tokenizer has no token that ends answers, the file gets one that is as likely as the token `end`.
 
     Raises:
         InputError: llama.cpp does not know such a model, or the file may not be written.
@@ -116,7 +116,7 @@ def _describe(writer: Any, c: GPTConfig, architecture: Architecture, name: str) 
 
 
 def _to_llama_cpp(theirs: str, tensor: Tensor, c: GPTConfig, architecture: Architecture) -> Any:
-    """A weight as llama.cpp lays it: matrices upright, and a Llama's channels in the order of its rotation."""
+    """A weight in llama.cpp's layout: GPT-2's matrices upright, and a Llama's channels in the order of its rotation."""
     if architecture.name == "gpt2" and ".h." in theirs and tensor.dim() == 2:
         tensor = tensor.T
     if architecture.name == "llama" and (".q_proj." in theirs or ".k_proj." in theirs):
@@ -126,7 +126,7 @@ def _to_llama_cpp(theirs: str, tensor: Tensor, c: GPTConfig, architecture: Archi
 
 
 def _type_of(weight: str, array: Any, dtype: str) -> Any:
-    """A weight's type: only matrices are made smaller, and only where blocks of 32 fill their rows."""
+    """A weight's type in the file: only matrices become smaller, and only where blocks of 32 fill their rows."""
     import gguf
 
     kinds = gguf.GGMLQuantizationType
@@ -172,7 +172,7 @@ def read_gguf(path: Path) -> tuple[GPTConfig, Architecture, dict[str, Tensor], d
 
 
 def _from_llama_cpp(theirs: str, tensor: Tensor, c: GPTConfig, architecture: Architecture) -> Tensor:
-    """A weight as Hugging Face lays it."""
+    """A weight in Hugging Face's layout."""
     if architecture.name == "gpt2" and ".h." in theirs and tensor.dim() == 2:
         return tensor.T
     if architecture.name == "llama" and (".q_proj." in theirs or ".k_proj." in theirs):

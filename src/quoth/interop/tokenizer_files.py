@@ -1,4 +1,4 @@
-"""Tokenizers as others read them: the same text gives the same ids."""
+"""Tokenizers as other programs read them; the same text gives the same ids there."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SPLITS: dict[str, dict[str, Any]] = {
 
 
 def tokenizer_json(tokenizer: Tokenizer) -> dict[str, Any]:
-    """`tokenizer.json` for Hugging Face's tokenizers.
+    """The `tokenizer.json` that Hugging Face's library `tokenizers` reads.
 
     Bytes and plain characters become a byte-level BPE that merges nothing. Characters of several bytes have no place in
     one without ids for their parts, so an alphabet with such is looked up character by character.
@@ -104,7 +104,7 @@ def document(
 
 
 def tokenizer_config_json(tokenizer: Tokenizer, context: int) -> dict[str, Any]:
-    """`tokenizer_config.json`."""
+    """The `tokenizer_config.json` that transformers reads."""
     named = {token: text for text, token in tokenizer.special.items()}
     ends = [named[token] for token in tokenizer.ends if token in named]
     config: dict[str, Any] = {
@@ -143,10 +143,10 @@ class GGUFVocabulary:
 def as_byte_level(tokenizer: Tokenizer) -> GGUFVocabulary:
     """A tokenizer as GGUF keeps it.
 
-    There, unlike with Hugging Face, the parts of a merge need no ids, so every alphabet has a place.
+    In GGUF, unlike in a `tokenizer.json`, the parts of a merge need no ids, so every alphabet has a place.
 
     Raises:
-        InputError: the tokenizer is none of a kind that llama.cpp knows.
+        InputError: llama.cpp knows no tokenizer of this kind.
     """
     saved: dict[str, Any] = json.loads(tokenizer.dump())
     shown = byte_characters()
@@ -191,6 +191,6 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _merges_of(piece: bytes) -> list[str]:
-    """What makes one token of a character's bytes, from the left."""
+    """The merges that make one token of a character's bytes, from the left."""
     shown = [byte_characters()[b] for b in piece]
     return [f"{''.join(shown[:n])} {shown[n]}" for n in range(1, len(shown))]

@@ -82,7 +82,7 @@ def _refuse_unread(
 
 
 def _as_gpt2(ours: dict[str, Tensor], c: GPTConfig) -> dict[str, Tensor]:
-    """With every bias, queries, keys and values in one, matrices on their sides, and the head's bias folded."""
+    """The weights as GPT-2 has them: every bias, joined queries, keys and values, and transposed matrices."""
     made = dict(ours)
     zeros = {"norm": c.width, "out": c.width, "down": c.width, "up": c.hidden}
     names = [f"blocks.{layer}.{name}" for layer in range(c.layers) for name in ("attention_norm", "mlp_norm")]
@@ -102,7 +102,7 @@ def _as_gpt2(ours: dict[str, Tensor], c: GPTConfig) -> dict[str, Tensor]:
 
 
 def _fold_bias(head_VC: Tensor, bias_V: Tensor) -> Tensor:
-    """What added before the head gives its bias after it: d with head d = bias."""
+    """The vector d that, added before the head, gives its bias after it: head d = bias."""
     d_C: Tensor = torch.linalg.lstsq(head_VC.double(), bias_V.double()[:, None], driver="gelsd").solution[:, 0]
     if not torch.allclose(head_VC.double() @ d_C, bias_V.double(), atol=1e-6):
         raise InputError(

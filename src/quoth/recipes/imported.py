@@ -17,10 +17,10 @@ from quoth.train.run import new_run
 
 
 def import_run(path: Path, out: str | None) -> tuple[Path, GPT]:
-    """Read somebody else's model and make a run of it: its folder, and the model.
+    """Read somebody else's model, make a run of it, and return the run's folder and the model.
 
     Raises:
-        InputError: the model cannot be read, or the folder not be written.
+        InputError: the model cannot be read, or the folder cannot be written.
     """
     model, tokenizer = import_model(path)
     name = path.resolve().stem if path.is_file() else path.resolve().name

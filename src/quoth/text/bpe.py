@@ -84,7 +84,7 @@ def train_bpe(vocabulary: int, texts: Iterator[str]) -> BPE:
 
 
 def gpt2() -> BPE:
-    """GPT-2's own 50,257 tokens, from its published merges, proved by SHA-256."""
+    """GPT-2's own tokenizer of 50,257 tokens, made from its published files, whose SHA-256 is checked."""
     from tokenizers import AddedToken, decoders, models, pre_tokenizers
     from tokenizers import Tokenizer as HuggingFace
 

@@ -15,7 +15,7 @@ from quoth.text.protocol import Ids, check_unicode
 
 
 class Characters:
-    """The lecture's: each distinct character of the text is a token, in code point order.
+    """The lecture's tokenizer: each distinct character of the text is a token, in the order of code points.
 
     >>> Characters("hello").encode("hole").tolist()
     [1, 3, 2, 0]
@@ -57,7 +57,7 @@ class Characters:
 
 
 class Bytes:
-    """UTF-8 itself: 256 tokens, and no text is unknown."""
+    """The bytes of UTF-8: there are 256 tokens, and no text is unknown."""
 
     name = "bytes"
     vocabulary = 256

@@ -36,16 +36,12 @@ class Pretrained:
     def __init__(self, file: TokenizerJson) -> None:
         from tokenizers import Tokenizer
 
-        self._document = document = file.document
+        self._document = file.document
         try:
-            numbered = Tokenizer.from_str(json.dumps({**document, "post_processor": None}))
             self._tokenizer = Tokenizer.from_str(json.dumps(_of_text(file)))
         except Exception as error:  # The library raises nothing more special.
             raise InputError(f"This tokenizer.json cannot be read: {one_line(error)}.") from error
         self._tokenizer.encode_special_tokens = True
-        for name, i in {**file.special, **file.added}.items():
-            if (given := numbered.token_to_id(name)) != i:
-                raise InputError(f"The added token {name!r} has the id {i}, but stands in the place of {given}.")
         self.vocabulary = file.size
         self.special: Mapping[str, int] = file.special
         self.begins: Sequence[int] = file.begins
