@@ -14,10 +14,15 @@ from interop.test_hugging_face import TEXT, bpe, made
 from tokenizers import Tokenizer as Library
 from transformers import AutoTokenizer
 
+from quoth.generate.engine import Engine
+from quoth.generate.request import Request
+from quoth.generate.sampling import Sampling
 from quoth.interop.export import export_gguf, export_hf
 from quoth.interop.gguf_file import read
 from quoth.interop.importing import import_model
 from quoth.interop.tokenizer_files import SPLITS
+from quoth.serve.answers import Reply
+from quoth.serve.asked import Served
 from quoth.system.errors import InputError
 from quoth.text.tokenizer import Tokenizer, decode, load, spelling
 
@@ -108,6 +113,20 @@ def test_special_tokens_give_no_text_but_have_a_spelling() -> None:
     assert decode(tokenizer, [300, *tokenizer.encode("a</think>").tolist(), 302]) == "a</think>"
     assert [spelling(tokenizer, i).decode() for i in range(300, 307)] == NAMES
     assert spelling(tokenizer, tokenizer.encode("a")[0]) == b"a"
+
+
+def test_answers_have_no_special_tokens_in_their_text_but_in_their_lists(folder: Path) -> None:
+    gpt, tokenizer = import_model(folder)
+    engine = Engine(gpt, tokenizer, threads=1)
+    prompt = [301, *tokenizer.encode("a</think>").tolist(), 302]
+    request = Request(prompt=prompt, tokens=5, sampling=Sampling(temperature=0), logprobs=2, echo=True)
+    (generation,) = engine.generate([request])
+    reply = Reply(Served("tiny", engine, 0), [request], 1, chat=False, echoed=True)
+    (choice,) = reply.whole([generation], ["length"])["choices"]
+    assert choice["text"] == "a</think>" + decode(tokenizer, generation.answer)
+    told = choice["logprobs"]
+    assert told["tokens"][:4] == ["<|im_start|>", "a", "</think>", "<|im_end|>"]
+    assert told["text_offset"][:5] == [0, 0, 1, 9, 9]
 
 
 def test_no_merge_and_no_word_of_the_vocabulary_makes_a_special_token() -> None:

@@ -29,21 +29,29 @@ def read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """A folder's config and its weights; nothing in it is run.
+def read_config(folder: Path) -> dict[str, Any]:
+    """A folder's `config.json`.
 
     Raises:
-        InputError: it is no such folder, is damaged, or its weights are pickles.
+        InputError: the folder is no such model, or the file is damaged.
     """
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder} is no model of Hugging Face's: it has no config.json.")
     if (folder / "adapter_config.json").is_file():
         raise InputError(f"{folder} holds an adapter, which quoth does not know; merge it into its model first.")
-    config = read_object(folder / "config.json")
+    return read_object(folder / "config.json")
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """A folder's weights by their names; nothing in the folder is run.
+
+    Raises:
+        InputError: files are missing, are damaged, or are pickles.
+    """
     weights: dict[str, Tensor] = {}
     for file, names in _files(folder).items():
         weights |= _read(folder / file, names)
-    return config, weights
+    return weights
 
 
 def _files(folder: Path) -> dict[str, set[str] | None]:

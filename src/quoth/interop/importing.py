@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from quoth.interop.gguf_tokenizer import read_tokenizer, special_names
-from quoth.interop.hugging_face import read_folder
+from quoth.interop.hugging_face import read_config, read_weights
 from quoth.interop.hugging_face_config import gpt_config
 from quoth.interop.hugging_face_tokenizer import read_tokenizer_folder, with_names
 from quoth.interop.weights import from_hugging_face
@@ -67,10 +67,11 @@ def _missing(path: Path) -> str:
 
 
 def _from_folder(folder: Path) -> tuple[GPT, Tokenizer]:
-    config, weights = read_folder(folder)
+    config = read_config(folder)
     c, architecture = gpt_config(config)
+    state = from_hugging_face(read_weights(folder), c, architecture)
     tokenizer = read_tokenizer_folder(folder, config)
-    return _model(c, from_hugging_face(weights, c, architecture), tokenizer, folder), tokenizer
+    return _model(c, state, tokenizer, folder), tokenizer
 
 
 def _from_gguf(path: Path) -> tuple[GPT, Tokenizer]:

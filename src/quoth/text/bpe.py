@@ -17,8 +17,8 @@ from quoth.text.tokenizer_json import TokenizerJson, parse
 GPT2_SPLIT = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 END_OF_TEXT = "<|endoftext|>"
 GPT2_SIZE = 50257
-# Of its vocabulary and merges, as `_name` writes them down.
-GPT2_SHA256 = "35369ee039b7d46ea1610d574caa2db7f8d4f6aaec5083dcc7219dae61e9f233"
+# Of its tokens in the order of their ids and its merges, each on a line.
+GPT2_SHA256 = "9e52e2d09323136cf31fca11e3a80463fe013e9ccfa1c04ac36c8bb825af904d"
 
 
 class BPE:
@@ -133,5 +133,5 @@ def _name(file: TokenizerJson) -> str:
         return f"bpe:{file.size}"
     if file.size != GPT2_SIZE or file.special != {END_OF_TEXT: GPT2_SIZE - 1} or file.begins:
         return "pretrained"
-    content = repr((sorted(file.vocabulary.items()), list(file.merges)))
+    content = "\n".join([*sorted(file.vocabulary, key=file.vocabulary.__getitem__), *map(" ".join, file.merges)])
     return "gpt2" if hashlib.sha256(content.encode()).hexdigest() == GPT2_SHA256 else "pretrained"

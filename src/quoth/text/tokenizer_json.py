@@ -126,8 +126,10 @@ def _vocabulary(model: dict[str, Any]) -> dict[str, int]:
 def _check_token(token: Any, i: Any) -> None:
     if type(i) is not int or i < 0:
         raise InputError(f"The token {short(token)} has the id {short(i)}, which is no whole number from 0 on.")
-    if not isinstance(token, str) or any("\ud800" <= c <= "\udfff" for c in token):
-        raise InputError(f"The token {short(token)} of the id {i} is no text.")
+    try:
+        token.encode()
+    except (AttributeError, UnicodeEncodeError) as error:  # JSON may have half of a character.
+        raise InputError(f"The token {short(token)} of the id {i} is no text.") from error
 
 
 def _added(document: dict[str, Any], vocabulary: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
