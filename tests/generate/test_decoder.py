@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 import shutil
+from functools import partial
 
 import pytest
 import torch
 from generate.models import ALPHABET, FAMILIES, model
+from model.adapters import KINDS, adapt
+from torch.utils.checkpoint import checkpoint
 
 from quoth.generate.choice import make_decoder
 from quoth.generate.decoder import Decoder, Rows, TorchDecoder, WindowDecoder
@@ -93,6 +96,36 @@ def test_a_row_has_the_same_bits_in_whatever_company(weights: str, name: str) ->
                 got = decoder.step(rows(*before, mine, *others[len(before) :]))
                 start = sum(wanted for *_, wanted in before)
                 assert torch.equal(got[start : start + b - a], whole[a:b]), (split, threads)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_an_adapter_is_heard_and_the_compiled_decoder_takes_what_is_in_weights(name: str, kind: str) -> None:
+    gpt, tokens = model(name), ids(16)
+    before = logits(gpt, tokens)
+    adapt(gpt.float(), kind)
+    assert can_decode(gpt) == (kind == "parametrized")
+    decoder = make_decoder(gpt, 1, 32, compiled=True)
+    assert isinstance(decoder, NativeDecoder if kind == "parametrized" else TorchDecoder)
+    got, wanted = decoder.step(rows((0, 0, tokens, 16))), logits(gpt, tokens)
+    torch.testing.assert_close(got, wanted, atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(wanted, before, atol=0.1)
+
+
+def test_a_model_with_another_embedding_is_decoded_by_torch() -> None:
+    gpt, tokens = model("modern"), ids(16)
+    gpt.embed = torch.nn.Sequential(gpt.embed)  # type: ignore[assignment]
+    decoder = make_decoder(gpt, 1, 32, compiled=True)
+    assert isinstance(decoder, TorchDecoder)
+    got = decoder.step(rows((0, 0, tokens, 16)))
+    torch.testing.assert_close(got, logits(gpt, tokens), atol=1e-4, rtol=1e-4)
+
+
+def test_what_keeps_less_for_going_backward_is_known_to_the_compiled_decoder() -> None:
+    gpt = model("modern")
+    for block in gpt.blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+    assert can_decode(gpt)
 
 
 def test_torch_computes_a_slot_alike_whoever_the_neighbours_are() -> None:

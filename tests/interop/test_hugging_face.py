@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from generate.models import model
+from model.adapters import adapt
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -84,6 +85,21 @@ def test_an_export_is_the_model_in_transformers_and_comes_back(name: str, tmp_pa
     if "lecture" not in name and "without" not in name:
         same = {"family": "", "dropout": 0.0, "dropout_shape": "channel", "initialization": "zero"}
         assert back.config.replace(**same) == gpt.config.replace(**same)
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gpt2"])
+def test_an_adapter_goes_along_in_the_weights_or_is_refused(name: str, tmp_path: Path) -> None:
+    tokenizer, ids = characters(), torch.tensor([characters().encode(TEXT[:30]).tolist()])
+    gpt = made(name, tokenizer)
+    adapt(gpt, "parametrized")
+    export_hf(tmp_path / "out", gpt, tokenizer, "f32", "tiny", {})
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    with torch.inference_mode():
+        torch.testing.assert_close(theirs(ids).logits, gpt(ids), atol=1e-3, rtol=1e-4)
+    adapt(wrapped := made(name, tokenizer), "wrapped")
+    with pytest.raises(InputError, match=r"The model's blocks\.0\.attention\.query is not the part that its config"):
+        export_hf(tmp_path / "no", wrapped, tokenizer, "f32", "tiny", {})
+    assert not (tmp_path / "no").exists()
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)

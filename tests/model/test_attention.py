@@ -40,6 +40,23 @@ def test_attend_is_a_loop_over_queries(fused, causal, T, S, kv_heads):
         torch.testing.assert_close(g, w, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_query_to_which_nothing_is_visible_listens_to_nobody(dtype):
+    q, k, v = (torch.randn(2, 3, 4, 6, dtype=dtype, requires_grad=True) for _ in range(3))
+    visible = torch.ones(2, 1, 4, 4, dtype=torch.bool).tril()
+    visible[0, :, 2] = False
+    tolerance = 0.05 if dtype == torch.bfloat16 else 1e-5
+    made = []
+    for fused in (False, True):
+        y = attend(q, k, v, visible=visible, fused=fused)
+        assert not y[0, :, 2].any()
+        made.append((y, *torch.autograd.grad(y.square().sum(), (q, k, v))))
+    for plain, kernel in zip(*made, strict=True):
+        assert plain.isfinite().all()
+        torch.testing.assert_close(plain, kernel, rtol=tolerance, atol=tolerance)
+    assert not made[0][1][0, :, 2].any()
+
+
 def test_large_scores_do_not_overflow():
     q = torch.full((1, 1, 4, 8), 1e3)
     for fused in (False, True):
@@ -69,13 +86,14 @@ def test_weights_are_dropped_in_training_only(fused):
     module, plain = attention(fused, dropout=0.5), attention(fused, dropout=0.0)
     plain.load_state_dict(module.state_dict())
     assert not torch.allclose(module(x), plain(x))
-    torch.testing.assert_close(module.eval()(x), plain(x), rtol=0, atol=0)
+    torch.testing.assert_close(module.eval()(x), plain.eval()(x), rtol=0, atol=0)
 
 
 def test_a_shared_mask_drops_no_weights():
     x = torch.randn(2, 6, 16, dtype=torch.float64)
-    module = attention(False, dropout=0.5, dropout_shape="channel")
-    assert torch.equal(module(x), module.eval()(x))
+    module, plain = attention(False, dropout=0.5, dropout_shape="channel"), attention(False, dropout=0.0)
+    plain.load_state_dict(module.state_dict())
+    assert torch.equal(module(x), plain(x))
 
 
 @pytest.mark.parametrize("fused", [False, True])

@@ -3,10 +3,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from model.adapters import KINDS, adapt
 
 from quoth.model.attention import Attention
 from quoth.model.config import FAMILIES, family
-from quoth.model.gpt import GPT
+from quoth.model.gpt import GPT, effective_weights, replaced_parts
+from quoth.system.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -191,8 +193,8 @@ def test_modern_is_its_formulas(fused, shape):
     angle = torch.arange(c.context, dtype=torch.float64)[:, None] * c.rope_theta ** (
         -torch.arange(0, K, 2).double() / K
     )
-    torch.testing.assert_close(model.positions.cos_TK, angle.cos(), rtol=0, atol=1e-5)
-    torch.testing.assert_close(model.positions.sin_TK, angle.sin(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(model.positions.cos_TK.double(), angle.cos(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(model.positions.sin_TK.double(), angle.sin(), rtol=0, atol=1e-5)
     model.positions.cos_TK, model.positions.sin_TK = angle.cos(), angle.sin()
     tokens = some_tokens(1, 5)
     got, wanted = model(tokens)[0], slow_modern(dict(model.named_parameters()), c, tokens[0])
@@ -363,3 +365,51 @@ def test_a_model_takes_any_block():
     torch.testing.assert_close(
         model(tokens), model.head(model.norm(model.embed(tokens) + model.positions.table(torch.arange(12))))
     )
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+@families
+def test_an_adapter_is_heard_however_it_was_put_on(name, kind, training):
+    model, plain = make(name), make(name)
+    plain.load_state_dict(model.state_dict())
+    plain.load_state_dict(adapt(model, kind), strict=False)
+    tokens = some_tokens()
+    model.train(training), plain.train(training)
+    got = model(tokens)
+    torch.testing.assert_close(got, plain(tokens), rtol=1e-10, atol=1e-10)
+    got.square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.parameters())
+
+
+@families
+def test_the_weights_that_a_model_computes_with_have_its_parametrizations_in_them(name):
+    model, plain = make(name), make(name)
+    merged = {**model.state_dict(), **adapt(model, "parametrized")}
+    plain.load_state_dict(effective_weights(model))
+    for weight, tensor in plain.state_dict().items():
+        torch.testing.assert_close(tensor, merged[weight], rtol=0, atol=1e-12, msg=weight)
+    assert replaced_parts(model) == []
+    assert effective_weights(plain).keys() == plain.state_dict().keys()
+
+
+@pytest.mark.parametrize("kind", ["wrapped", "derived"])
+def test_a_part_that_is_not_its_configs_has_no_weights_to_give(kind):
+    model = make("modern")
+    adapt(model, kind)
+    assert "blocks.1.attention.out" in replaced_parts(model)
+    with pytest.raises(InputError, match=r"The model's blocks\.0\.attention\.query is not the part that its config"):
+        effective_weights(model)
+
+
+@pytest.mark.parametrize("context", [1, 12])
+@pytest.mark.parametrize("name", ["gpt2", "modern"])
+def test_more_tokens_than_a_context_are_refused(name, context):
+    model = make(name, context=context)
+    assert model(some_tokens(length=context)).shape == (3, context, 23)
+    with pytest.raises(InputError, match=f"reads {context} tokens at most, but was given {context + 1}"):
+        model(some_tokens(length=context + 1))
+
+
+def test_without_positions_there_is_no_last_place():
+    assert make("lecture", positions="none")(some_tokens(length=40)).shape == (3, 40, 23)

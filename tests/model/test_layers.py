@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from model.adapters import KINDS
 
 from quoth.model.config import family
 from quoth.model.layers import (
@@ -92,6 +93,22 @@ def test_products_depend_on_the_distance_alone(first, second):
     assert (product(first, second) - product(7, 13)).abs() > 1e-3
 
 
+@pytest.mark.parametrize("cast", ["bfloat16", "half", "double"])
+def test_angles_stay_exact_whatever_a_model_is_cast_to(cast):
+    positions = RotaryPositions(family("modern", vocabulary=5, width=64, context=64))
+    wanted = [table.clone() for table in positions.angles(slice(0, 64))]
+    for got in (getattr(positions, cast)().angles(slice(0, 64)), positions.float().angles(slice(0, 64))):
+        assert all(map(torch.equal, got, wanted))
+
+
+def test_angles_are_right_in_a_model_that_was_made_without_memory():
+    c = family("modern", vocabulary=5, width=64, context=64)
+    with torch.device("meta"):
+        positions = RotaryPositions(c)
+    assert positions.cos_TK.is_meta
+    assert all(map(torch.equal, positions.to_empty(device="cpu").angles(slice(0, 64)), angles(0, 64, head_size=64)))
+
+
 def dropout(shape, rate=0.25):
     return Dropout(family("lecture", vocabulary=5, dropout=rate, dropout_shape=shape))
 
@@ -122,6 +139,24 @@ def test_one_product_of_stacked_weights_equals_several(bias):
         torch.testing.assert_close(stacked, linear(x), atol=1e-14, rtol=0)
     for alone, linear in zip(project(x, *(linear.eval() for linear in linears)), linears, strict=True):
         assert torch.equal(alone, linear(x))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_layer_that_is_more_than_its_weights_is_called(kind, place):
+    linears = [torch.nn.Linear(6, size, bias=False).double() for size in (4, 3, 3)]
+    linears[place] = KINDS[kind](linears[place])
+    x = torch.randn(2, 5, 6, dtype=torch.float64)
+    for got, linear in zip(project(x, *linears), linears, strict=True):
+        torch.testing.assert_close(got, linear(x), atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_bias_that_only_one_of_several_has_is_added(place):
+    linears = [torch.nn.Linear(6, 4, bias=n == place).double() for n in range(2)]
+    x = torch.randn(2, 5, 6, dtype=torch.float64)
+    for got, linear in zip(project(x, *linears), linears, strict=True):
+        torch.testing.assert_close(got, linear(x), atol=1e-14, rtol=0)
 
 
 @pytest.mark.parametrize("vocabulary", [20, 400])

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from model.adapters import adapt
 
 from quoth.model.config import family
 from quoth.model.gpt import GPT
@@ -25,6 +26,20 @@ def test_it_computes_the_same_with_the_same_parameters(whole: int, monkeypatch: 
     for p, g in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(p.grad, g, atol=1e-5, rtol=1e-4)
     assert type(model.blocks[0]).__name__ == "Block"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["parametrized", "wrapped"])
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_an_adapter_is_heard_when_compiled(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quoth.train.compile.WHOLE_LAYERS", 0)
+    model = GPT(family("modern", vocabulary=20, width=32, layers=2, heads=2, context=8, initialization="normal"))
+    adapt(model, kind)
+    ids = torch.randint(20, (2, 8))
+    expected = torch.autograd.grad(model(ids).square().sum(), list(model.parameters()))
+    got = torch.autograd.grad(compiled(model)(ids).square().sum(), list(model.parameters()))
+    for (name, _), one, other in zip(model.named_parameters(), got, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3, msg=name)
 
 
 @pytest.mark.slow

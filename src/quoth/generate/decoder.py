@@ -96,7 +96,7 @@ class TorchDecoder(Drawing):
     def __init__(self, model: GPT, *, slots: int = 1, rows: int = 128) -> None:
         c = model.config
         self.model, self.slots, self.rows, self.keep = model.eval(), slots, max(rows, slots), max(1, c.context // 2)
-        weight = model.embed.weight
+        weight = next(model.parameters())
         self.device, self.context = weight.device, c.context
         self.cache = Cache(slots, c, weight.dtype, weight.device)
         self.threads, self.weight_bytes = torch.get_num_threads(), weight_bytes(model)
@@ -152,7 +152,7 @@ class WindowDecoder(Drawing):
 
     def step(self, rows: Rows) -> Tensor:
         answers = []
-        device = self.model.embed.weight.device
+        device = next(self.model.parameters()).device
         with reading(self.model):
             for row, token in enumerate(rows.token):
                 window = self.windows[rows.slot[row]]

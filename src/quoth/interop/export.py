@@ -17,7 +17,7 @@ from quoth.interop.architectures import Architecture, architecture_of
 from quoth.interop.hugging_face_config import config_json
 from quoth.interop.tokenizer_files import tokenizer_config_json, tokenizer_json
 from quoth.interop.weights import to_hugging_face
-from quoth.model.gpt import GPT
+from quoth.model.gpt import GPT, effective_weights
 from quoth.system.errors import InputError
 from quoth.system.files import as_json, new_folder
 from quoth.text.tokenizer import Tokenizer
@@ -37,7 +37,7 @@ def export_hf(folder: Path, model: GPT, tokenizer: Tokenizer, dtype: str, name: 
     if dtype not in DTYPES:
         raise InputError(f"Hugging Face's weights are f32, bf16 or f16, not {dtype}; {dtype} is for --to gguf.")
     c, architecture = model.config, architecture_of(model.config)
-    weights = to_hugging_face(model.state_dict(), c, architecture)
+    weights = to_hugging_face(effective_weights(model), c, architecture)
     made = {theirs: tensor.to(DTYPES[dtype]).contiguous() for theirs, tensor in weights.items()}
     ends = list(tokenizer.ends)
     generation: dict[str, Any] = {"do_sample": True, "temperature": 0.8}
@@ -70,7 +70,7 @@ def export_gguf(
     from quoth.interop.llama_cpp import write_gguf
 
     c, architecture = model.config, architecture_of(model.config)
-    weights = to_hugging_face(model.state_dict(), c, architecture)
+    weights = to_hugging_face(effective_weights(model), c, architecture)
     file = f"{name}-{dtype}.gguf"
     with new_folder(folder, sum(tensor.nbytes for tensor in weights.values()) + 2**20) as aside:
         end = None if tokenizer.ends else least_likely_token(model, tokenizer)

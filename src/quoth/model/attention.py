@@ -61,15 +61,20 @@ def attend(
 
 
 def attention_weights(q_BHTK: Tensor, k_BHSK: Tensor, *, causal: bool = True, visible: Tensor | None = None) -> Tensor:
-    """Whom each query listens to: softmax(q kᵀ / √K), (B, H, T, S), each row summing to 1."""
+    """Whom each query listens to: softmax(q kᵀ / √K), (B, H, T, S), each row summing to 1.
+
+    A query to which nothing is `visible` listens to nobody: its row is 0.
+    """
     T, S, K = q_BHTK.shape[-2], k_BHSK.shape[-2], q_BHTK.shape[-1]
     score_BHTS: Tensor = q_BHTK @ _for_each(q_BHTK.shape[1], k_BHSK).mT * K**-0.5
     if score_BHTS.dtype != torch.float64:
         score_BHTS = score_BHTS.float()
-    if visible is None and causal:
-        visible = _visible(T, S, q_BHTK.device)
     if visible is not None:
-        score_BHTS = score_BHTS.masked_fill(~visible, -torch.inf)
+        # Not −∞, of which a row that is nothing else would make NaN, in its gradients too.
+        score_BHTS = score_BHTS.masked_fill(~visible, torch.finfo(score_BHTS.dtype).min)
+        return score_BHTS.softmax(-1).masked_fill(~visible, 0.0)
+    if causal:
+        score_BHTS = score_BHTS.masked_fill(~_visible(T, S, q_BHTK.device), -torch.inf)
     return score_BHTS.softmax(-1)
 
 

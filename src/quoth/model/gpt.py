@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import sqrt
 
+import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from quoth.model.attention import Attention, CacheSlice
 from quoth.model.config import GPTConfig
 from quoth.model.layers import MLPS, NORMS, POSITIONS, Dropout, Embedding, Places
+from quoth.system.errors import InputError
 
 
 class Block(nn.Module):
@@ -127,3 +130,35 @@ def _zero(model: GPT) -> None:
 
 
 INITIALIZATIONS: dict[str, Callable[[GPT], None]] = {"normal": _normal, "zero": _zero, "torch": lambda model: None}
+
+
+def replaced_parts(model: GPT) -> list[str]:
+    """The names of modules that are not those that the model's config makes, such as an adapter around a layer.
+
+    A layer of which `torch.nn.utils.parametrize` computes the weight is none of them: its weight is what it computes.
+    """
+    with torch.device("meta"):
+        wanted = {name: type(module) for name, module in GPT(model.config).named_modules()}
+    found = {
+        name: type_before_parametrizations(module)
+        for name, module in model.named_modules()
+        if ".parametrizations" not in name
+    }
+    return [name for name in {**wanted, **found} if found.get(name) is not wanted.get(name)]
+
+
+def effective_weights(model: GPT) -> dict[str, Tensor]:
+    """The weights that a model computes with, by the names that its config gives them: parametrizations are applied.
+
+    Raises:
+        InputError: the model has parts that its config says nothing of.
+    """
+    if replaced := replaced_parts(model):
+        raise InputError(
+            f"The model's {replaced[0]} is not the part that its config describes; merge what was put around it into "
+            "the part's weights first."
+        )
+    with torch.device("meta"):
+        names = GPT(model.config).state_dict().keys()
+    parts = ((name, *name.rpartition(".")[::2]) for name in names)
+    return {name: getattr(model.get_submodule(module), weight).detach() for name, module, weight in parts}

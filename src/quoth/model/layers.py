@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quoth.model.config import GPTConfig
+from quoth.system.errors import InputError
 
 # Tables up to this size are cheaper to multiply than to look up, see `Embedding`.
 SMALL_VOCABULARY = 256
@@ -87,13 +91,29 @@ def project(x_BTC: Tensor, *linears: nn.Linear) -> tuple[Tensor, ...]:
     """Several linear layers of one input. In training as a single product with their weights stacked.
 
     Compiled, the stacking is part of the cast to bfloat16, and one larger product with its gradients is quicker than
-    several, to run and to compile for. Decoding reads each weight once anyway, so there nothing is stacked.
+    several, to run and to compile for. Decoding reads each weight once anyway, so there nothing is stacked. A layer
+    that is more than its weights, such as one with an adapter beside it, is called, and so are those beside it.
     """
-    if not linears[0].training:
+    stacks = linears[0].training and all(map(_is_only_weights, linears))
+    if not stacks or len({linear.bias is None for linear in linears}) > 1:
         return tuple(linear(x_BTC) for linear in linears)
     bias = None if linears[0].bias is None else torch.cat([linear.bias for linear in linears])
     y_BTC = F.linear(x_BTC, torch.cat([linear.weight for linear in linears]), bias)
     return torch.split(y_BTC, [linear.out_features for linear in linears], dim=-1)
+
+
+def _is_only_weights(module: nn.Module) -> bool:
+    """Whether a module is a linear layer whose output follows from its weight and bias alone.
+
+    One that was replaced, and one that `torch.nn.utils.parametrize` works on, is of another class.
+    """
+    return type(module) is nn.Linear and not is_overridden(module)
+
+
+def is_overridden(module: nn.Module) -> bool:
+    """Whether calling a module does more, or something else, than what its class says."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks) or "forward" in module.__dict__
 
 
 class SwiGLU(nn.Module):
@@ -114,15 +134,27 @@ class SwiGLU(nn.Module):
 Places = slice | Tensor
 
 
+def _within(places: Places, context: int) -> Places:
+    """The places, all of which a table of so many rows knows: a slice of it would end early without a word.
+
+    Raises:
+        InputError: a stretch ends beyond the context.
+    """
+    if isinstance(places, slice) and places.stop > context:
+        raise InputError(f"The model reads {context} tokens at most, but was given {places.stop}.")
+    return places
+
+
 class LearnedPositions(nn.Module):
     """A vector for each place in the window, added to the token's."""
 
     def __init__(self, c: GPTConfig) -> None:
         super().__init__()
+        self.context = c.context
         self.table = nn.Embedding(c.context, c.width)
 
     def add(self, x_BTC: Tensor, places: Places) -> Tensor:
-        return x_BTC + self.table.weight[places]
+        return x_BTC + self.table.weight[_within(places, self.context)]
 
     def angles(self, places: Places) -> tuple[Tensor, Tensor] | None:
         return None
@@ -136,17 +168,32 @@ class RotaryPositions(nn.Module):
 
     def __init__(self, c: GPTConfig) -> None:
         super().__init__()
-        exponent = torch.arange(0, c.head_size, 2, dtype=torch.float32) / c.head_size
-        angle_TK = torch.arange(c.context, dtype=torch.float32)[:, None] * c.rope_theta**-exponent
+        self.context, self.head_size, self.theta = c.context, c.head_size, c.rope_theta
         # A table, so that a compiled step loads the angles and does not take a cosine for each element.
-        self.register_buffer("cos_TK", angle_TK.cos(), persistent=False)
-        self.register_buffer("sin_TK", angle_TK.sin(), persistent=False)
+        for name, table_TK in zip(("cos_TK", "sin_TK"), self._tables(), strict=True):
+            self.register_buffer(name, table_TK, persistent=False)
+
+    def _tables(self, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+        exponent = torch.arange(0, self.head_size, 2, dtype=torch.float32, device=device) / self.head_size
+        place_T = torch.arange(self.context, dtype=torch.float32, device=device)
+        angle_TK = place_T[:, None] * self.theta**-exponent
+        return angle_TK.cos(), angle_TK.sin()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Go along to another device, but stay in float32: in bfloat16 neighbouring places have one angle.
+
+        What is not saved is made anew, so that it is right too where a model was made without memory (`to_empty`).
+        """
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.cos_TK, self.sin_TK = self._tables(self.cos_TK.device)
+        return self
 
     def add(self, x_BTC: Tensor, places: Places) -> Tensor:
         return x_BTC
 
     def angles(self, places: Places) -> tuple[Tensor, Tensor]:
         """cos and sin in float32, each (T, K/2), or (B, 1, T, K/2) where rows stand at places of their own."""
+        places = _within(places, self.context)
         cos, sin = self.cos_TK[places], self.sin_TK[places]
         return (cos, sin) if isinstance(places, slice) else (cos[:, None], sin[:, None])
 

@@ -17,8 +17,8 @@ from quoth.generate.decoder import Rows, weight_bytes
 from quoth.generate.native.build import library
 from quoth.generate.sampling import Sampling
 from quoth.model.config import GPTConfig
-from quoth.model.gpt import GPT, Block
-from quoth.model.layers import SwiGLU
+from quoth.model.gpt import GPT, Block, replaced_parts
+from quoth.model.layers import SwiGLU, is_overridden
 from quoth.system.device import cores, fastest
 from quoth.system.errors import InputError
 
@@ -52,8 +52,13 @@ class Shape(ctypes.Structure):
 
 
 def can_decode(model: nn.Module) -> bool:
-    """Whether the compiled code knows all of a model's parts."""
-    if type(model) is not GPT or any(type(block) is not Block for block in model.blocks.children()):
+    """Whether the compiled code knows all of a model's parts, and their weights say all of what they do.
+
+    A block may have a `forward` of its own: one that keeps less for going backward computes the same.
+    """
+    if type(model) is not GPT or replaced_parts(model):
+        return False
+    if any(map(is_overridden, (module for module in model.modules() if type(module) is not Block))):
         return False
     weight = model.embed.weight
     return weight.device.type == "cpu" and weight.dtype != torch.float64
