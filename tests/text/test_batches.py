@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from quoth.system.errors import InputError
 from quoth.system.world import World
-from quoth.text.batches import Batch, Later, Windows, shuffled
+from quoth.text.batches import IGNORED, Batch, Later, Windows, shuffled
 
 TOKENS = np.arange(1000, dtype=np.uint16)
 
@@ -95,6 +95,18 @@ def test_epochs_differ_in_order():
     assert not np.array_equal(first - first.min(), second - second.min())
 
 
+@pytest.mark.parametrize("batch", [4, 7])
+def test_a_step_takes_what_an_epoch_has_left_and_then_of_the_next(batch):
+    """No window is left out, and none comes twice, where epochs do not end with a step."""
+    source = windows(TOKENS[:200], batch=batch, accumulate=2)
+    steps = 3 * source.per_epoch
+    assert source.per_epoch % (2 * batch)
+    seen = torch.cat([batch.x_BT[:, 0] for step in range(steps) for batch in source[step]]).numpy()
+    for epoch in np.split(seen, 6 * batch):
+        epoch.sort()
+        assert np.array_equal(epoch, epoch[0] + 16 * np.arange(source.per_epoch))
+
+
 def test_in_time_every_token_is_a_target():
     seen = np.zeros(45, dtype=bool)
     source = windows(TOKENS[:45])
@@ -147,4 +159,7 @@ def test_a_batch_counts_its_targets():
     weighted = Batch(x, x, torch.tensor([[1.0, 0.5, 0.0], [0.0, 0.0, 2.0]]))
     assert weighted.count == 3.5
     assert weighted.to("cpu").weight_BT.sum() == 3.5
+    y = torch.tensor([[1, IGNORED, 2], [IGNORED, IGNORED, 0]])
+    assert Batch(x, y).count == 3
+    assert Batch(x, y, weighted.weight_BT).count == 3
     assert Batch(x, x).to("cpu").weight_BT is None

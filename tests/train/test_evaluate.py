@@ -90,6 +90,14 @@ def test_the_model_is_left_as_it_was(training):
     assert model.training == training
 
 
+def test_a_part_that_is_frozen_in_evaluation_mode_stays_so():
+    model = make().train()
+    model.blocks[0].attention.eval()
+    modes = [module.training for module in model.modules()]
+    evaluate(model, np.arange(20, dtype=np.uint8), Bytes(), context=8)
+    assert [module.training for module in model.modules()] == modes
+
+
 def test_one_token_has_no_loss():
     with pytest.raises(InputError, match="needs at least 2 tokens, but there are 1"):
         evaluate(make(), np.zeros(1, dtype=np.uint8), Bytes(), context=8)

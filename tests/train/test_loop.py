@@ -1,14 +1,17 @@
+from math import isnan
+
 import pytest
 import torch
 
 from quoth.model.config import FAMILIES, family
 from quoth.model.gpt import GPT
 from quoth.system.world import World
-from quoth.text.batches import Batch
+from quoth.text.batches import IGNORED, Batch
 from quoth.train.loop import fit, train_step
 from quoth.train.objectives import next_token
 from quoth.train.optimizers import OptimizerConfig, Together, make_optimizer
 from quoth.train.schedule import Clock
+from quoth.train.spikes import Spikes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -92,6 +95,56 @@ def test_a_step_moves_along_the_gradient_of_the_weighted_mean():
             p -= 0.1 * p.grad
     same_weights(model, slow, 1e-12)
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_ignored_targets_count_nothing_however_a_step_is_cut():
+    whole, parts, slow = copies(randomized(make()), 3)
+    x, y = rows()
+    y = y.clone()
+    y[0], y[1, :5], y[4:7, 3:] = IGNORED, IGNORED, IGNORED
+    micro = [Batch(*part) for part in zip(x.split([1, 1, 6]), y.split([1, 1, 6]), strict=True)]
+    tokens, loss, norm, *_ = train_step(whole, sgd(whole), [Batch(x, y)], next_token, World())
+    assert train_step(parts, sgd(parts), micro, next_token, World())[:3] == pytest.approx(
+        (tokens, loss, norm), rel=1e-12
+    )
+    assert tokens == (y != IGNORED).sum()
+    wanted = torch.nn.functional.cross_entropy(slow(x).flatten(0, 1), y.flatten())  # Its mean leaves -100 out.
+    wanted.backward()
+    sgd(slow).step()
+    assert loss == pytest.approx(wanted.item(), rel=1e-12)
+    same_weights(whole, slow, 1e-12)
+    same_weights(parts, slow, 1e-12)
+
+
+def nothing_counts():
+    """By its weights, and by its targets."""
+    x, y = rows(2)
+    return [Batch(x, y, torch.zeros(2, 8, dtype=torch.float64)), Batch(x, torch.full_like(y, IGNORED))]
+
+
+def test_a_microbatch_in_which_nothing_counts_changes_nothing():
+    alone, among = copies(randomized(make()), 2)
+    batch = Batch(*rows())
+    first, last = nothing_counts()
+    wanted = train_step(alone, sgd(alone), [batch], next_token, World())
+    got = train_step(among, sgd(among), [first, batch, last], next_token, World())
+    assert got[:4] == pytest.approx(wanted[:4], rel=1e-12)
+    same_weights(alone, among, 1e-12)
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_a_step_in_which_nothing_counts_is_left_out(kind):
+    model, untouched = copies(randomized(make()), 2)
+    optimizer, spikes = make_optimizer(model, OptimizerConfig(optimizer=kind)), Spikes()
+    (step,) = fit(model, optimizer, Given(*nothing_counts()), next_token, steps=6, first=5, spikes=spikes)
+    assert (step.tokens, step.moved, spikes.losses) == (0, False, [])
+    assert isnan(step.loss)
+    assert isnan(step.gradient_norm)
+    same_weights(model, untouched, 0)
+    assert all(p.grad is None for p in model.parameters())
+    (step,) = fit(model, optimizer, Given(Batch(*rows())), next_token, steps=6, first=5, spikes=spikes)
+    assert step.moved
+    assert all(p.isfinite().all() for p in model.parameters())
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.01, 1e6])

@@ -34,6 +34,8 @@ def rate_too_high(state: RunState) -> list[tuple[str, str]]:
 
 def fault(step: Step) -> str:
     """Why a step moved nothing."""
+    if not step.tokens:
+        return "no target counts"
     if not isfinite(step.loss):
         return "the loss is not finite"
     if not isfinite(step.gradient_norm):

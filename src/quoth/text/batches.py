@@ -13,12 +13,16 @@ from torch import Tensor
 from quoth.system.errors import InputError
 from quoth.system.world import World
 
+# A target that PyTorch's cross_entropy leaves out.
+IGNORED = -100
+
 
 @dataclass(frozen=True)
 class Batch:
     """Token ids x (B, T), what follows each, y (B, T), and optionally how much each target counts.
 
-    `seed` is what dropout draws from where it is given, so that a step's randomness can be had again too.
+    A target that is IGNORED counts nothing, whatever its weight. `seed` is what dropout draws from where it is given,
+    so that a step's randomness can be had again too.
     """
 
     x_BT: Tensor
@@ -29,7 +33,8 @@ class Batch:
     @property
     def count(self) -> float:
         """How many targets count, or the sum of their weights."""
-        return float(self.y_BT.numel() if self.weight_BT is None else self.weight_BT.sum())
+        counts_BT = self.y_BT != IGNORED
+        return float(counts_BT.sum() if self.weight_BT is None else (self.weight_BT * counts_BT).sum())
 
     def to(self, device: torch.device | str) -> Batch:
         weight = None if self.weight_BT is None else self.weight_BT.to(device, non_blocking=True)

@@ -70,7 +70,7 @@ def evaluate(
     device, world = next(model.parameters()).device, world or World()
     batch = batch or max(1, min(32, LOGITS // (context * tokenizer.vocabulary)))
     full = (len(tokens) - 1) // context
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     total = 0.0
     try:
@@ -89,7 +89,8 @@ def evaluate(
                 loss = next_token(model, _batch(rest[None], device)).item()
                 total += loss if world.leads else 0.0
     finally:
-        model.train(was_training)
+        for module, training in modes:  # Each as it was: parts may be frozen in evaluation mode.
+            module.training = training
     total = world.sum(total).item()
     return Evaluation(total / (len(tokens) - 1), len(tokens) - 1, byte_count(tokens[1:], tokenizer))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, nan
 from typing import NamedTuple
 
 import torch
@@ -30,7 +30,8 @@ class Step:
         progress: the share of the budget that was used before it.
         multiplier: the share of the peak learning rate that it took.
         tokens: how many targets of all processes counted towards the loss.
-        moved: false where loss or gradient were not finite, or the loss a spike; the weights then stayed as they were.
+        moved: false where loss or gradient were not finite, the loss a spike, or no target counted, of which the mean
+            is NaN; the weights then stayed as they were.
         metrics: what the objective reports beside its sum, each as a mean over those targets.
     """
 
@@ -65,10 +66,12 @@ def train_step(
 ) -> Update:
     """Accumulate the gradient of the mean over every microbatch of every rank, and move by it.
 
-    The weights do not move where loss or norm is not finite, or the loss above `limit`. All ranks have the same loss
-    and norm, so they agree.
+    The weights do not move where no target counts, loss or norm is not finite, or the loss is above `limit`. All ranks
+    have the same count, loss and norm, so they agree.
     """
     total = world.sum(sum(b.count for b in micro)).item()
+    if not total:
+        return Update(total, nan, nan, False, {})
     loss = torch.zeros((), device=micro[0].x_BT.device)
     metrics: dict[str, Tensor] = defaultdict(lambda: torch.zeros_like(loss))
     for number, batch in enumerate(micro, 1):
