@@ -235,6 +235,21 @@ def test_rates_follow_the_schedule():
         assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * (step.progress + 0.1) / 2)
 
 
+def test_every_microbatch_of_a_step_has_the_same_rate_and_each_step_its_own():
+    model, rates = make(), []
+    optimizer = make_optimizer(model)
+
+    def objective(model, batch):
+        rates.append(optimizer.param_groups[0]["lr"])
+        return next_token(model, batch)
+
+    list(fit(model, optimizer, Given(*[Batch(*rows())] * 3), objective, steps=8, schedule=lambda p: 1 - p))
+    steps = [rates[i : i + 3] for i in range(0, 24, 3)]
+    assert all(len(set(step)) == 1 for step in steps)
+    assert rates[::3] == sorted(set(rates), reverse=True)
+    assert min(rates) > 0
+
+
 def test_a_clock_ends_a_run():
     model, time = make(), iter([0, 0, 1, 2, 3, 4, 5, 6])
     clock = Clock(4, now=lambda: next(time))

@@ -133,7 +133,7 @@ INITIALIZATIONS: dict[str, Callable[[GPT], None]] = {"normal": _normal, "zero": 
 
 
 def replaced_parts(model: GPT) -> list[str]:
-    """The names of modules that are not those that the model's config makes, such as an adapter around a layer.
+    """The names of modules that are not those that the config alone makes: an adapter, another kind of block.
 
     A layer of which `torch.nn.utils.parametrize` computes the weight is none of them: its weight is what it computes.
     """

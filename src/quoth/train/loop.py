@@ -114,6 +114,8 @@ def fit(
 ) -> Iterator[Step]:
     """Train until the budget is used, yielding after each step; evaluate, save and log in the loop that asks.
 
+    Before each step every part of the model is put into training mode, since the asker may have evaluated.
+
     Args:
         steps: how many steps; or give a `budget`, such as `Clock(180)`.
         schedule: progress in [0, 1] → share of the peak learning rate.
