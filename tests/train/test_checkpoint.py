@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 import pytest
 import torch
+from model.adapters import adapt
 
 import quoth
 from quoth.model.config import FAMILIES, family
@@ -200,3 +201,29 @@ def test_what_a_block_is_called(block, name):
 
 def test_the_package_knows_its_version():
     assert quoth.__version__ == version("quoth")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_compiled_model_is_saved_under_its_own_names(tmp_path, name):
+    model, tokens = make(name), torch.randint(11, (2, 8))
+    save(tmp_path / "it", torch.compile(model), LETTERS, {})
+    assert torch.equal(load(tmp_path / "it").model(tokens), model.eval()(tokens))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_parametrized_model_is_saved_as_it_computes(tmp_path, name):
+    model, tokens = make(name), torch.randint(11, (2, 8))
+    adapt(model, "parametrized")
+    save(tmp_path / "it", model, LETTERS, {})
+    torch.testing.assert_close(load(tmp_path / "it").model(tokens), model.eval()(tokens), atol=1e-4, rtol=1e-4)
+    with pytest.raises(InputError, match="could not be read again"):
+        save(tmp_path / "no", model, LETTERS, {}, make_optimizer(model))
+
+
+@pytest.mark.parametrize("kind", ["wrapped", "derived"])
+def test_a_model_that_could_not_be_read_again_is_not_saved(tmp_path, kind):
+    model = make()
+    adapt(model, kind)
+    with pytest.raises(InputError, match="could not be read again"):
+        save(tmp_path / "it", model, LETTERS, {})
+    assert not (tmp_path / "it").exists()

@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from quoth.model.config import GPTConfig
 from quoth.model.gpt import GPT, Block
@@ -72,7 +73,8 @@ def snapshot(
 
     Of a sharded model all ranks have to ask for it.
     """
-    tensors = {"model.safetensors": distinct(model)}
+    model = bare(model)
+    tensors = {"model.safetensors": merged(model, optimizer)}
     if optimizer is not None:
         tensors["optimizer.safetensors"] = optimizer_tensors(optimizer)
     return Snapshot(
@@ -312,3 +314,34 @@ def distinct(model: GPT) -> dict[str, Tensor]:
     if model.config.tied:
         del state["head.weight"]
     return dict(state)
+
+
+def bare(model: nn.Module) -> GPT:
+    """The model inside what `torch.compile` or `DistributedDataParallel` made of it: its weights have their names."""
+    while not isinstance(model, GPT) and (inner := getattr(model, "_orig_mod", getattr(model, "module", None))):
+        model = inner
+    return cast(GPT, model)
+
+
+def merged(model: GPT, optimizer: Together | None) -> dict[str, Tensor]:
+    """The weights that a model of this config and block computes with, tied ones once.
+
+    Raises:
+        InputError: the model has a part that its config and block do not make, so it could not be read again.
+    """
+    with torch.device("meta"):
+        wanted = distinct(GPT(model.config, model.block)).keys()
+    merges = optimizer is None and any(map(is_parametrized, model.modules()))
+    found = {name: _part(model, name) for name in wanted} if merges else distinct(model)
+    if odd := sorted(found.keys() ^ wanted):
+        raise InputError(
+            f"The model's {odd[0]} is not of the parts that its config makes, so it could not be read again; merge "
+            "what was put around a layer into its weight first."
+        )
+    return found
+
+
+def _part(model: GPT, name: str) -> Tensor:
+    module, _, weight = name.rpartition(".")
+    found: Tensor = getattr(model.get_submodule(module), weight)
+    return found
