@@ -28,7 +28,6 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "missing file": (["train", "nothing.txt", *TINY], ["nothing.txt", "neither a file or folder nor a named corpus"]),
     "unknown corpus": (["train", "shakespear", *TINY], ["did you mean 'shakespeare'?"]),
     "empty file": (["train", "empty.txt", *TINY], ["empty.txt is empty"]),
-    "not UTF-8": (["train", "latin.txt", *TINY], ["byte 5 is 0xe9", "--errors replace"]),
     "binary": (["train", "binary.dat", *TINY], ["binary"]),
     "one character": (["train", "same.txt", *TINY], ["one distinct character, 'a'"]),
     "shorter than a context": (["train", "short.txt", *TINY], ["The train split has 27 tokens", "needs 33"]),
@@ -39,7 +38,8 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "no such flag at all": ([*TRAIN, "--qqq", "3"], ["no flag --qqq", "quoth train --help"]),
     "short flag": ([*TRAIN, "-n", "3"], ["no flag -n"]),
     "positional as flag": (["train", "--data", "text.txt"], ["no flag --data", "without one"]),
-    "one word too many": (["train", "text.txt", "more"], ["no use for 'more'"]),
+    "one word too many": (["eval", "first", "more"], ["no use for 'more'"]),
+    "one text too many": (["train", "text.txt", "more"], ["'more' is neither a file or folder"]),
     "flag without value": (["train", "text.txt", "--layers"], ["--layers needs a value"]),
     "value for a switch": (["train", "text.txt", "--json=yes"], ["--json takes no value"]),
     "not a number": ([*TRAIN, "--width", "wide"], ["--width must be a whole number, not 'wide'"]),
@@ -86,8 +86,8 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "temperature": (["sample", "first", "--temperature", "-1"], ["temperature must be 0 or more, not -1.0"]),
     "no tokens": (["sample", "first", "--tokens", "0"], ["tokens must be at least 1, not 0"]),
     "nothing to judge by": (["eval", "first", "--data", "nothing.txt"], ["nothing.txt"]),
-    "not UTF-8 to judge by": (["eval", "first", "--data", "latin.txt"], ["byte 5 is 0xe9", "--errors replace"]),
-    "nothing in it to judge by": (["eval", "first", "--data", "empty.txt"], ["at least 2 tokens, but there are 0"]),
+    "binary to judge by": (["eval", "first", "--data", "binary.dat"], ["binary.dat looks like a binary file"]),
+    "nothing in it to judge by": (["eval", "first", "--data", "empty.txt"], ["empty.txt is empty"]),
     "data of nothing": (["data", "nothing.txt"], ["nothing.txt"]),
     "data of an empty file": (["data", "empty.txt"], ["empty.txt is empty"]),
     "data by no tokenizer": (["data", "text.txt", "--tokenizer", "words"], ["'words'"]),
@@ -131,12 +131,14 @@ def test_json_has_no_output_then_but_the_sentence(quoth: Quoth, bad_files: Path)
     is_a_sentence(result)
 
 
-def test_what_is_not_quite_utf8_can_be_read(quoth: Quoth, bad_files: Path) -> None:
-    result = quoth("train", "latin.txt", *TINY, "--context", "8", "--errors", "replace", "--out", "runs/latin")
+def test_what_is_not_utf8_can_be_read_and_is_said(quoth: Quoth, bad_files: Path) -> None:
+    result = quoth("train", "latin.txt", *TINY, "--context", "8", "--out", "runs/latin")
     assert result.code == 0
+    assert "latin.txt is not UTF-8 (byte 5 is the first fault); it was read as cp1252, a guess." in result.out
     assert quoth("eval", "latin", "--json").code == 0
-    assert quoth("eval", "latin", "--data", "latin.txt", "--errors", "replace").code == 0
-    assert is_a_sentence(quoth("eval", "latin", "--data", "latin.txt"))
+    result = quoth("eval", "latin", "--data", "latin.txt")
+    assert result.code == 0
+    assert "read as cp1252, a guess" in result.err
 
 
 def test_a_flipped_byte_of_the_weights(quoth: Quoth, here: Path) -> None:

@@ -13,6 +13,7 @@ from cli.helpers import Quoth, write_text
 from quoth.cli import data
 from quoth.text import reading
 from quoth.text.corpus import corpus
+from quoth.text.tokenizer import decode
 
 
 def explored(quoth: Quoth, *arguments: str) -> dict[str, Any]:
@@ -76,9 +77,14 @@ def test_documents(separator: str, piece: int, quoth: Quoth, tmp_path: Path, mon
     path.write_text("".join(f"document {i} " + "text " * i + separator for i in range(20)) + "\n ")
     facts = explored(quoth, str(path), "--separator", separator, "--tokenizer", "bytes")
     assert facts["documents"]["number"] == 20
-    split = corpus(str(path), "bytes", separator=separator, cache=tmp_path / "cache").manifest["train_characters"]
-    assert facts["documents"]["training"] == split
-    assert facts["documents"]["validation"] == facts["characters"] - split
+    made = corpus(str(path), "bytes", separator=separator, cache=tmp_path / "cache")
+    assert facts["split"] == {
+        "training": made.manifest["train_characters"],
+        "validation": made.manifest["validation_characters"],
+    }
+    # To the byte what is learned from.
+    out = quoth("data", str(path), "--separator", separator, "--text").out
+    assert out == decode(made.tokenizer, made.train) + decode(made.tokenizer, made.validation)
 
 
 def test_a_large_text_is_sampled(quoth: Quoth, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,7 +181,6 @@ def test_a_config_that_is_not_there(tmp_path: Path) -> None:
         ({"minutes": 0.0}, "--minutes or --steps"),
         ({"heads": 3, "width": 32}, "heads must divide width"),
         ({"seed": -1}, "seed must be 0 or more"),
-        ({"errors": "ignore"}, "errors must be"),
     ],
 )
 def test_what_does_not_fit_together(change: dict[str, Any], message: str) -> None:

@@ -1,14 +1,14 @@
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from quoth.system.errors import InputError
 from quoth.text import corpus as module
 from quoth.text import reading
-from quoth.text.corpus import corpus, find
+from quoth.text.corpus import corpus
+from quoth.text.finding import find
 from quoth.text.tokenizer import Bytes, Characters, decode
 
 TEXT = "".join(np.random.default_rng(0).choice(list("abcé \n"), 4321))
@@ -43,7 +43,7 @@ def test_tiny_shakespeare_is_split_as_in_the_lecture():
     assert c.train.dtype == np.uint8
     # The lecture's first tensor.
     assert c.train[:11].tolist() == [18, 47, 56, 57, 58, 1, 15, 47, 58, 47, 64]
-    assert "".join(texts(c)) == find("shakespeare")[1][0].read_text(encoding="utf-8")
+    assert "".join(texts(c)) == find("shakespeare").files["shakespeare.txt"].read_text(encoding="utf-8")
 
 
 def test_tiny_shakespeare_has_nanogpts_counts_of_gpt2_tokens():
@@ -149,13 +149,25 @@ def test_a_damaged_manifest_is_refused(file, tmp_path):
         corpus(str(file), cache=tmp_path)
 
 
-def test_a_folder_is_one_text(tmp_path):
+def test_a_folder_is_a_document_for_each_file(tmp_path):
     for name, text in {"b": "second\n", "a": "first", "c/d": "third"}.items():
         (tmp_path / "texts" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "texts" / name).write_text(text)
     c = corpus(str(tmp_path / "texts"), "bytes", cache=tmp_path / "cache")
-    assert "".join(texts(c)) == "first\nsecond\nthird"
+    # Three are too few to hold out a whole one.
+    assert [c.manifest["documents"][key] for key in ("number", "formats")] == [3, {"text": 3}]
+    assert "too few documents" in c.remarks[0]
+    assert texts(c) == ("firs\n\nsecon\n\nthir\n\n", "t\n\nd\n\nd\n\n")
     assert (c.name, len(c.manifest["sources"])) == ("texts", 3)
+
+
+def test_there_must_be_something_to_learn(tmp_path):
+    (tmp_path / "text").write_text("")
+    with pytest.raises(InputError, match=r"text is empty: there is nothing"):
+        corpus(str(tmp_path / "text"), cache=tmp_path)
+    (tmp_path / "text").write_text("aaaa")
+    with pytest.raises(InputError, match=r"text holds one distinct character, 'a': nothing to learn"):
+        corpus(str(tmp_path / "text"), cache=tmp_path)
 
 
 def test_files_of_one_name_are_all_sources(tmp_path):
@@ -189,65 +201,17 @@ def test_a_file_that_may_not_be_read_is_refused(file, tmp_path, monkeypatch):
         corpus(str(file), cache=tmp_path)
 
 
-def test_text_that_is_not_quite_utf8_can_be_read_with_replacements(tmp_path):
-    (tmp_path / "text").write_bytes(b"ab\xff" * 10)
-    with pytest.raises(InputError, match="byte 2 is 0xff"):
-        corpus(str(tmp_path / "text"), cache=tmp_path)
-    assert "".join(texts(corpus(str(tmp_path / "text"), errors="replace", cache=tmp_path))) == "ab\ufffd" * 10
-
-
-def slow_cut(text, separator, wanted):
-    """Where the first document at or after `wanted` starts, else the last; a document has more than white space."""
-    first, *documents = text.split(separator)
-    starts, place = [], len(first)
-    for document in documents:
-        place += len(separator)
-        if document.strip():
-            starts.append(place)
-        place += len(document)
-    return next((start for start in starts if start >= wanted), starts[-1] if starts else None)
-
-
-@given(
-    text=st.lists(st.sampled_from(["a", "b", " ", "\n", "<>", "<", ">", "--", "é"]), max_size=30).map("".join),
-    separator=st.sampled_from(["<>", "\n\n", "--", "a", "<><>", "\n", "a\n", "> <"]),
-    share=st.floats(0, 1),
-    size=st.integers(1, 9),
-)
-@example(text="xa\nya\nz", separator="a\n", share=0.5, size=1)
-def test_with_a_separator_the_cut_is_between_two_documents(tmp_path_factory, text, separator, share, size):
-    file = tmp_path_factory.mktemp("split") / "text"
-    file.write_bytes(text.encode())
-    wanted = int(share * len(text))
-    cut = slow_cut(text, separator, wanted)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "PIECE_BYTES", size)
-        if cut is None:
-            with pytest.raises(InputError, match="stands between no two documents"):
-                module.between_documents([file], separator, wanted, "strict")
-        else:
-            assert module.between_documents([file], separator, wanted, "strict") == cut
-
-
 @pytest.mark.parametrize("size", [7, 10**6])
 @pytest.mark.parametrize("end", ["", "<|endoftext|>", "<|endoftext|>\n"])
-def test_a_corpus_of_documents_is_split_between_two(tmp_path, size, end, monkeypatch):
+def test_a_text_is_split_into_documents_where_the_separator_stands(tmp_path, size, end, monkeypatch):
     monkeypatch.setattr(reading, "PIECE_BYTES", size)
     documents = [f"Once upon a time, {i}." for i in range(40)]
-    text = "<|endoftext|>".join(documents) + end
-    (tmp_path / "text").write_text(text)
+    (tmp_path / "text").write_text("<|endoftext|>".join(documents) + end)
     c = corpus(str(tmp_path / "text"), separator="<|endoftext|>", cache=tmp_path / "cache")
-    train, validation = texts(c)
-    assert train + validation == text
-    assert train.endswith("<|endoftext|>")
-    assert validation.startswith("Once")
-    assert 0.9 * len(text) <= len(train) < 0.93 * len(text)
-
-
-def test_a_long_last_document_is_for_validation(tmp_path):
-    text = "short<>" * 3 + "long " * 50 + "<>"
-    (tmp_path / "text").write_text(text)
-    assert texts(corpus(str(tmp_path / "text"), separator="<>", cache=tmp_path)) == ("short<>" * 3, "long " * 50 + "<>")
+    train, validation = (text.removesuffix("<|endoftext|>").split("<|endoftext|>") for text in texts(c))
+    assert sorted(train + validation) == sorted(documents)
+    assert len(validation) == 4
+    assert c.manifest["documents"]["number"] == 40
 
 
 def test_a_separator_that_separates_nothing_is_refused(tmp_path):
@@ -257,6 +221,62 @@ def test_a_separator_that_separates_nothing_is_refused(tmp_path):
             corpus(str(tmp_path / "text"), separator=separator, cache=tmp_path / "cache")
 
 
+def test_the_end_token_stands_after_every_document_and_nowhere_else(tmp_path):
+    (tmp_path / "texts").mkdir()
+    written = [f"Number {i} says <|endoftext|> in so many words." for i in range(30)]
+    for i, text in enumerate(written):
+        (tmp_path / "texts" / f"{i:02}.txt").write_text(text)
+    c = corpus(str(tmp_path / "texts"), "gpt2", cache=tmp_path / "cache")
+    ids = np.concatenate([c.train, c.validation])
+    (ends,) = np.nonzero(ids == 50256)
+    assert len(ends) == 30
+    assert ids[-1] == 50256
+    read = [decode(c.tokenizer, part[part != 50256]) for part in np.split(ids, ends + 1)[:-1]]
+    assert sorted(read) == sorted(written)
+
+
+def test_a_single_text_has_no_end_token(file, tmp_path):
+    c = corpus(str(file), "gpt2", cache=tmp_path / "cache")
+    assert "".join(texts(c)) == TEXT
+
+
+@pytest.mark.parametrize("tokenizer", ["characters", "bytes", "bpe:300"])
+@pytest.mark.parametrize("separator", ["", "<end>\n"])
+def test_without_an_end_token_text_stands_between(tmp_path, tokenizer, separator):
+    (tmp_path / "texts").mkdir()
+    for i in range(20):
+        (tmp_path / "texts" / f"{i:02}.txt").write_text(f"\nnumber {i}\n\n")
+    c = corpus(str(tmp_path / "texts"), tokenizer, separator=separator, cache=tmp_path / "cache")
+    joined = "".join(texts(c))
+    end = separator or "\n\n"
+    assert joined.endswith(end)
+    assert sorted(joined.removesuffix(end).split(end)) == sorted(f"number {i}" for i in range(20))
+
+
+def test_all_that_decides_the_tokens_is_in_the_key(tmp_path, no_tokenizing, monkeypatch):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.csv").write_text("text,more\none,two\nthree,four\n")
+    (tmp_path / "texts" / "b.txt").write_text("five\r\nsix")
+    data = str(tmp_path / "texts")
+    corpus(data, "bytes", cache=tmp_path)
+    no_tokenizing()
+    corpus(data, "bytes", cache=tmp_path)
+    for change in ({"column": "more"}, {"keep_newlines": True}, {"separator": "i"}):
+        with pytest.raises(AssertionError, match="tokenized again"):
+            corpus(data, "bytes", cache=tmp_path, **change)
+    monkeypatch.setattr("quoth.text.corpus.metadata.version", lambda package: "another")
+    with pytest.raises(AssertionError, match="tokenized again"):
+        corpus(data, "bytes", cache=tmp_path)
+
+
+def test_nothing_unpacked_is_left_behind(tmp_path):
+    with zipfile.ZipFile(tmp_path / "texts.zip", "w") as archive:
+        archive.writestr("a.txt", "one of two")
+        archive.writestr("b.txt", "two of two")
+    corpus(str(tmp_path / "texts.zip"), "bytes", cache=tmp_path / "cache")
+    assert list((tmp_path / "cache" / "reading").iterdir()) == []
+
+
 def test_batches_are_of_the_training_part(file, tmp_path):
     c = corpus(str(file), cache=tmp_path)
     (batch,) = c.batches(3, 8, seed=1)[0]
@@ -264,7 +284,7 @@ def test_batches_are_of_the_training_part(file, tmp_path):
 
 
 def test_a_large_text_is_judged_by_its_last_part(tmp_path, monkeypatch):
-    monkeypatch.setattr("quoth.text.corpus.LARGEST_VALIDATION", 100)
+    monkeypatch.setattr("quoth.text.documents.LARGEST_VALIDATION", 100)
     (tmp_path / "large.txt").write_text("abcdefghij" * 1000)
     made = corpus(str(tmp_path / "large.txt"), cache=tmp_path / "cache")
     assert (len(made.train), len(made.validation)) == (9900, 100)

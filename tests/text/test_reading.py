@@ -1,3 +1,5 @@
+import re
+import sys
 import tempfile
 from pathlib import Path
 
@@ -6,9 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from quoth.system.errors import InputError
 from quoth.text import reading
-from quoth.text.reading import pieces, survey, text_files
+from quoth.text.reading import Encoding, UnreadableError, decoded, encoding_of, is_binary, lines, pieces, survey
 from quoth.text.tokenizer import gpt2, train_bpe
 
 SIZES = st.integers(1, 20)
@@ -17,29 +18,80 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 WORDS = st.text(st.sampled_from("ab.1'sé中🙂  \n\t\r\x0b\x1c\x1f\x85\xa0\u2028\u3000\u180e\u200b"), max_size=60)
 
 
-def read(*contents, size, errors="strict"):
-    """The pieces of files with these contents, read `size` bytes at a time."""
+def read(content, *, size, keep_newlines=True):
+    """The pieces of a file with this content, read `size` bytes at a time."""
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "PIECE_BYTES", size)
-        files = [Path(name) / f"{i}.txt" for i in range(len(contents))]
-        for file, content in zip(files, contents, strict=True):
-            file.write_bytes(content)
-        return list(pieces(files, errors))
+        file = Path(name) / "0.txt"
+        file.write_bytes(content)
+        return list(pieces(decoded(file, encoding_of(file), keep_newlines=keep_newlines)))
 
 
 @given(text=st.one_of(TEXTS, WORDS), size=SIZES)
 def test_pieces_joined_are_the_file(text, size):
+    text = text.removeprefix("\ufeff")
     parts = read(text.encode(), size=size)
     assert "".join(parts) == text
     assert all(parts)
 
 
-@given(texts=st.lists(WORDS, min_size=2, max_size=4), size=SIZES)
-def test_files_follow_one_another_with_a_line_break_between(texts, size):
-    wanted = texts[0]
-    for text in texts[1:]:
-        wanted += ("" if wanted.endswith("\n") else "\n") + text
-    assert "".join(read(*(text.encode() for text in texts), size=size)) == wanted
+@given(text=st.text(st.sampled_from("ab\r\n \u2028\x85"), max_size=40), size=SIZES)
+def test_line_breaks_of_windows_become_those_of_all_others(text, size):
+    assert "".join(read(text.encode(), size=size, keep_newlines=False)) == text.replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize("size", [1, 3, 2**20])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_a_mark_names_the_encoding_and_is_no_text(encoding, size):
+    text = "größe 🙂 猫\r\nzwei"
+    marked = ("" if encoding == "utf-8-sig" else "\ufeff") + text
+    assert "".join(read(marked.encode(encoding), size=size)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Die Größe der Straße ist schön. Äpfel und Öl für Übermorgen, sagte „Anna“. " * 10, "cp1252"),
+        ("Съешь же ещё этих мягких французских булок, да выпей чаю. " * 10, "cp1251"),
+        ("吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。" * 10, "shift_jis"),
+        ("Voilà, l'été est déjà passé à la forêt. " * 10, "latin-1"),
+        ("It’s a “quoted” text – with dashes. " * 10, "cp1252"),
+        ("Zażółć gęślą jaźń, a potem idź do domu. " * 10, "cp1250"),
+        ("Příliš žluťoučký kůň úpěl ďábelské ódy. " * 10, "cp1250"),
+        ("Ο γρήγορος αλεπού πηδάει πάνω από τον σκύλο. " * 10, "cp1253"),
+    ],
+)
+def test_what_is_not_utf8_is_guessed_and_said(tmp_path, text, encoding):
+    file = tmp_path / "old.txt"
+    file.write_bytes(text.encode(encoding))
+    found = encoding_of(file)
+    assert "".join(decoded(file, found)) == text
+    assert "is not UTF-8" in found.remark
+    assert found.name in found.remark
+
+
+def test_damaged_utf8_stays_utf8_and_is_said(tmp_path):
+    file = tmp_path / "damaged.txt"
+    file.write_bytes("größe ".encode() * 100 + b"\xff" + "größe ".encode() * 100)
+    found = encoding_of(file)
+    assert found == Encoding(
+        "utf-8",
+        "replace",
+        "is not all UTF-8 (the first fault is byte 800); what could not be read became U+FFFD",
+    )
+    assert "".join(decoded(file, found)) == "größe " * 100 + "\ufffd" + "größe " * 100
+
+
+def test_without_the_guesser_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "charset_normalizer", None)
+    (tmp_path / "old.txt").write_bytes(b"a caf\xe9 " * 40)
+    with pytest.raises(UnreadableError, match=r"byte 5 is the first fault.*pip install 'quoth\[documents\]'"):
+        encoding_of(tmp_path / "old.txt")
+
+
+@given(texts=st.lists(st.text(st.sampled_from("ab\n"), max_size=6)))
+def test_lines_of_a_text_in_parts(texts):
+    assert list(lines(texts)) == "".join(texts).splitlines(keepends=True)
 
 
 def test_memory_does_not_grow_with_the_file():
@@ -68,15 +120,6 @@ def test_tokens_do_not_depend_on_the_pieces_size(bpes, text, size):
         assert apart == tokenizer.encode(text).tolist()
 
 
-def refused_at(data):
-    """The byte at which Python's own decoder stops, or None."""
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        return error.start
-    return None
-
-
 @given(
     data=st.lists(
         st.sampled_from(
@@ -85,31 +128,38 @@ def refused_at(data):
     ),
     size=SIZES,
 )
-def test_what_is_not_utf8_is_refused_with_its_place(data, size):
+def test_the_first_fault_has_its_place(data, size):
     data = b"".join(data)
-    if (place := refused_at(data)) is None:
-        assert "".join(read(data, size=size)) == data.decode()
-    else:
-        with pytest.raises(InputError, match=rf"0\.txt is not UTF-8: byte {place} is 0x{data[place]:02x};"):
-            read(data, size=size)
-    assert "".join(read(data, size=size, errors="replace")) == data.decode(errors="replace")
+    try:
+        text, place = data.decode(), None
+    except UnicodeDecodeError as error:
+        text, place = "", error.start
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "PIECE_BYTES", size)
+        file = Path(name) / "0.txt"
+        file.write_bytes(data)
+        try:
+            said = encoding_of(file).remark
+        except UnreadableError as error:
+            said = str(error)
+        if place is None:
+            assert "".join(decoded(file, Encoding("utf-8"))) == text
+            assert not said
+        else:
+            assert re.search(rf"byte {place}\b", said)
 
 
-def test_a_fault_far_into_a_file_has_its_place_in_that_file():
-    good = "é ".encode() * 5000
-    with pytest.raises(InputError, match=rf"1\.txt is not UTF-8: byte {len(good) + 1} is 0xff"):
-        read(b"before", good + b"a\xff", size=64)
+def test_a_fault_far_into_a_file_has_its_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "PIECE_BYTES", 64)
+    (tmp_path / "text").write_bytes("é ".encode() * 5000 + b"a\xff")
+    assert "byte 15001" in encoding_of(tmp_path / "text").remark
 
 
-def test_binary_files_are_refused():
-    for errors in ("strict", "replace"):
-        with pytest.raises(InputError, match=r"0\.txt looks like a binary file"):
-            read(b"PK\x03\x04\0\0", size=1000, errors=errors)
-
-
-def test_a_file_that_goes_away_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"gone\.txt cannot be read: No such file or directory\."):
-        list(pieces([tmp_path / "gone.txt"]))
+def test_binary_files_are_known(tmp_path):
+    (tmp_path / "0.txt").write_bytes(b"PK\x03\x04\0\0")
+    assert is_binary(tmp_path / "0.txt")
+    with pytest.raises(UnreadableError, match="looks like a binary file"):
+        encoding_of(tmp_path / "0.txt")
 
 
 @given(text=TEXTS.filter(lambda text: len(set(text)) > 1), size=SIZES)
@@ -118,42 +168,13 @@ def test_a_survey_counts(text, size):
         patch.setattr(reading, "PIECE_BYTES", size)
         file = Path(name) / "text"
         file.write_bytes(text.encode())
-        seen = survey([file])
+        seen = survey(decoded(file, Encoding("utf-8"), keep_newlines=True))
     assert (seen.characters, seen.bytes, seen.lines) == (len(text), len(text.encode()), text.count("\n"))
     assert seen.alphabet == {c: text.count(c) for c in sorted(set(text))}
     assert list(seen.alphabet) == sorted(set(text))
     assert seen.first == text[:1000]
 
 
-def test_the_first_of_a_long_text_is_kept(tmp_path):
+def test_the_first_of_a_long_text_is_kept():
     text = "".join(np.random.default_rng(0).choice(list("ab \n"), 5000))
-    (tmp_path / "text").write_text(text)
-    assert survey([tmp_path / "text"]).first == text[:1000]
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [("", r"text is empty: there is nothing"), ("aaaa", r"text holds one distinct character, 'a': nothing to learn")],
-)
-def test_there_must_be_something_to_learn(tmp_path, text, sentence):
-    (tmp_path / "text").write_text(text)
-    with pytest.raises(InputError, match=sentence):
-        survey([tmp_path / "text"])
-
-
-def test_a_folder_is_its_files_in_order(tmp_path):
-    for name in ("b.txt", "a/z.txt", "a/b.txt", ".hidden", "a/.hidden", ".git/config"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(name)
-    assert [str(file.relative_to(tmp_path)) for file in text_files(tmp_path)] == ["a/b.txt", "a/z.txt", "b.txt"]
-    assert text_files(tmp_path / "b.txt") == [tmp_path / "b.txt"]
-    assert text_files(tmp_path / ".hidden") == [tmp_path / ".hidden"]
-    # A folder may itself lie in a hidden one.
-    assert text_files(tmp_path / ".git") == [tmp_path / ".git" / "config"]
-
-
-def test_a_folder_without_files_and_no_folder_are_refused(tmp_path):
-    with pytest.raises(InputError, match="holds no files"):
-        text_files(tmp_path)
-    with pytest.raises(InputError, match=r"There is no file or folder .*nothing"):
-        text_files(tmp_path / "nothing")
+    assert survey(text[i : i + 300] for i in range(0, 5000, 300)).first == text[:1000]

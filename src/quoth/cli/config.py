@@ -23,7 +23,7 @@ Attributes:
     preset: laptop, gpu, gpt2, lecture or nanogpt-cpu.
     config: a TOML file of settings; flags go before it, and it goes before the preset.
     json: one JSON object on stdout.
-    data: a named corpus (shakespeare, plays), a UTF-8 file, or a folder of them.
+    data: a named corpus (shakespeare, plays), a file, folder or zip archive of texts; several with commas between.
 """
 
 

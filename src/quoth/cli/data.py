@@ -8,13 +8,18 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from quoth.cli.arguments import parse
-from quoth.cli.output import columns, print_json, wrapped
+from quoth.cli.output import columns, print_json, warn, wrapped
 from quoth.system.words import count
+
+if TYPE_CHECKING:
+    from quoth.text.documents import Documents
+    from quoth.text.finding import Found
+    from quoth.text.formats import Reading
 
 # What tokenizers are tried on, and what a BPE is trained on, in characters: enough for a ratio, and quick.
 SAMPLE = 4_000_000
@@ -26,28 +31,46 @@ KINDS = {"Cc": "control", "Cf": "invisible", "Co": "private use", "Cn": "unassig
 
 @dataclass
 class Arguments:
-    """Explore a text: size, alphabet, unusual characters, split, tokens, first characters.
+    """Explore a text: what was read, its alphabet, unusual characters, split, tokens, first characters.
 
     Attributes:
-        data: a named corpus (shakespeare, plays), a UTF-8 file, or a folder of them.
+        data: a named corpus (shakespeare, plays), or files, folders and zip archives of texts.
         tokenizer: one to try: characters, bytes, bpe:N or gpt2; may be given several times.
-        separator: what stands between documents.
-        errors: strict, or replace for text that is not quite UTF-8.
+        separator: what stands between documents, a blank line when left out; plain text is split where it stands.
+        column: the column of tables, or the key of JSON rows, that holds the text.
+        keep_newlines: leave the line breaks of Windows as they are.
+        text: write out the text that a run learns from, its training part and then its validation part.
         json: one JSON object on stdout.
     """
 
-    data: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="[DATA]")]] = "shakespeare"
+    data: tyro.conf.Positional[Annotated[list[str], tyro.conf.arg(metavar="[DATA]...")]] = field(
+        default_factory=lambda: ["shakespeare"]
+    )
     tokenizer: Annotated[tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(metavar="SPEC")] = field(
         default_factory=list
     )
     separator: str = ""
-    errors: Literal["strict", "replace"] = "strict"
+    column: str = ""
+    keep_newlines: bool = False
+    text: bool = False
     json: bool = False
 
 
 def main(arguments: list[str], started: float) -> None:
     a = parse(Arguments, arguments, "data")
-    facts = explore(a.data, a.tokenizer, a.separator, a.errors)
+
+    from quoth.text.corpus import reading_folder
+    from quoth.text.documents import read_documents
+    from quoth.text.finding import find
+    from quoth.text.formats import Reading
+
+    how, found = Reading(a.separator, a.column, a.keep_newlines), find(",".join(a.data))
+    with reading_folder() as folder:
+        documents = read_documents(found, how, folder)
+        if a.text:
+            write(documents, how)
+            return
+        facts = explore(found, documents, a.tokenizer, how)
     if a.json:
         print_json(facts)
     else:
@@ -55,32 +78,43 @@ def main(arguments: list[str], started: float) -> None:
             sys.stdout.write(line + "\n")
 
 
-def explore(data: str, tokenizers: list[str], separator: str, errors: str) -> dict[str, Any]:
+def write(documents: Documents, how: Reading) -> None:
+    """The text to stdout, to the byte; what is to be said of it to stderr."""
+    for split in ("train", "validation"):
+        for text in documents.texts(documents.end(how), only=split):
+            sys.stdout.write(text)
+    for remark in documents.remarks:
+        warn(remark)
+
+
+def explore(found: Found, documents: Documents, tokenizers: list[str], how: Reading) -> dict[str, Any]:
     """All that is shown, as one record. The text is read in pieces, so that memory does not grow with it."""
-    from quoth.system.files import sha256_of
-    from quoth.text.corpus import TRAIN_SHARE, find
-    from quoth.text.reading import pieces, survey
+    from quoth.text.corpus import check_variety
+    from quoth.text.reading import survey
     from quoth.text.sources import SOURCES
 
-    name, files = find(data)
-    seen = survey(files, errors)
-    sample = first_characters(pieces(files, errors), SAMPLE)
+    end, sources = documents.end(how), found.sources()
+    seen = survey(documents.texts(end))
+    check_variety(seen, found)
+    sample = first_characters(documents.texts(end), SAMPLE)
     alphabet = seen.alphabet
-    cut = int(TRAIN_SHARE * seen.characters)
+    validation = sum(len(text) for text in documents.texts(end, only="validation"))
     sentence = first_sentence(seen.first)
+    named = found.data in SOURCES and not Path(found.data).exists()
     return {
-        "data": name,
-        "title": SOURCES[name].title if data == name and name in SOURCES and not Path(data).exists() else name,
-        "files": len(files),
-        "sha256": sha256_of(files[0]) if len(files) == 1 else None,
+        "data": found.name,
+        "title": SOURCES[found.data].title if named else found.name,
+        "files": len(found.files),
+        "sha256": next(iter(sources.values())) if len(sources) == 1 else None,
+        "sources": sources,
         "characters": seen.characters,
         "bytes": seen.bytes,
         "lines": seen.lines,
         "distinct": len(alphabet),
         "alphabet": "".join(alphabet),
         "unusual": list(unusual(alphabet)),
-        "split": {"training": cut, "validation": seen.characters - cut},
-        "documents": documents(files, separator, cut, seen.characters, errors) if separator else None,
+        "documents": documents.facts(),
+        "split": {"training": seen.characters - validation, "validation": validation},
         "sample_characters": len(sample),
         "bpe_trained_on": min(PREFIX, len(sample)),
         "sentence": sentence,
@@ -107,29 +141,6 @@ def unusual(alphabet: dict[str, int]) -> Iterator[dict[str, Any]]:
                 "count": number,
                 "why": why or "rare",
             }
-
-
-def documents(files: list[Path], separator: str, cut: int, characters: int, errors: str) -> dict[str, int]:
-    """How many documents there are, and the split that falls between two of them.
-
-    Raises:
-        InputError: the separator stands between no two documents.
-    """
-    from quoth.text.corpus import between_documents
-    from quoth.text.reading import pieces
-
-    start = between_documents(files, separator, cut, errors)
-    number, blank, tail = 0, True, ""
-    for text in pieces(files, errors):
-        *ended, last = (tail + text).split(separator)
-        for part in ended:
-            number += not (blank and not part.strip())
-            blank = True
-        # A separator may lie across two pieces.
-        end = max(0, len(last) - len(separator) + 1)
-        blank, tail = blank and not last[:end].strip(), last[end:]
-    number += not (blank and not tail.strip())
-    return {"number": number, "training": start, "validation": characters - start}
 
 
 def first_characters(texts: Iterator[str], wanted: int) -> str:
@@ -187,6 +198,7 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
     yield f"{f['title']}: {f['characters']:,} characters, {f['bytes']:,} bytes, {f['lines']:,} lines{many}"
     if f["sha256"]:
         yield f"sha256 {f['sha256']}"
+    yield from _documents(f["documents"])
     yield f"\n{f['distinct']:,} distinct characters{':' if f['distinct'] <= 200 else ', the first 200:'}"
     yield wrapped(" ".join(map(visible, f["alphabet"][:200])))
     if f["unusual"]:
@@ -198,8 +210,8 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
         yield from (f"  {line}" for line in columns(rows, {2}))
         if len(f["unusual"]) > SHOWN:
             yield f"  and {len(f['unusual']) - SHOWN:,} more"
-    yield "\nThe split, 90% for training and the rest for validation:"
-    yield from _split(f)
+    yield "\nThe split:"
+    yield f"  {f['split']['training']:,} characters for training and {f['split']['validation']:,} for validation"
     yield "\nTokens:"
     yield from _tokens(f)
     yield "\nA sentence, and its ids:"
@@ -210,12 +222,12 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
     yield f["first"]
 
 
-def _split(f: dict[str, Any]) -> Iterator[str]:
-    split, by_document = f["split"], f["documents"]
-    yield f"  {split['training']:,} and {split['validation']:,} characters"
-    if by_document:
-        training, validation = by_document["training"], by_document["validation"]
-        yield f"  {training:,} and {validation:,} with the cut between two of {by_document['number']:,} documents"
+def _documents(d: dict[str, Any]) -> Iterator[str]:
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in d["formats"].items())
+    if d["number"] > 1 or d["formats"].keys() != {"text"}:
+        yield f"{d['number']:,} {'document' if d['number'] == 1 else 'documents'}, read from {kinds}"
+    for remark in d["remarks"]:
+        yield wrapped(remark)
 
 
 def _tokens(f: dict[str, Any]) -> Iterator[str]:

@@ -18,7 +18,8 @@ class Arguments:
     Attributes:
         run: a run's folder, its name, or latest.
         data: a text to judge by, all of it, instead of the run's validation split.
-        errors: strict, or replace for text that is not quite UTF-8.
+        separator: as `quoth train` takes it, for that text.
+        column: as `quoth train` takes it, for that text.
         checkpoint: best or last.
         dtype: auto, bfloat16 or float32.
         json: one JSON object on stdout.
@@ -26,7 +27,8 @@ class Arguments:
 
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="[RUN]")]] = "latest"
     data: Annotated[str | None, tyro.conf.arg(metavar="DATA", help_behavior_hint="")] = None
-    errors: Literal["strict", "replace"] = "strict"
+    separator: str = ""
+    column: str = ""
     checkpoint: Literal["best", "last"] = "best"
     dtype: Literal["auto", "bfloat16", "float32"] = "float32"
     json: bool = False
@@ -36,13 +38,13 @@ def main(arguments: list[str], started: float) -> None:
     a = parse(Arguments, arguments, "eval")
 
     import numpy as np
+    from numpy.typing import NDArray
     from rich.markup import escape
 
     from quoth.recipes.recipe import read_recipe
     from quoth.recipes.resume import open_again
     from quoth.system.device import choose
-    from quoth.text.corpus import find
-    from quoth.text.reading import pieces
+    from quoth.text.corpus import encode_all
     from quoth.train.evaluate import evaluate
     from quoth.train.keeper import load_kept
     from quoth.train.run import find_run
@@ -51,9 +53,10 @@ def main(arguments: list[str], started: float) -> None:
     hardware = choose(dtype=a.dtype, compile=False)
     checkpoint = load_kept(run, a.checkpoint, hardware.device, warn)
     if a.data:
-        _, files = find(a.data)
-        encoded = [checkpoint.tokenizer.encode(text) for text in pieces(files, a.errors)]
-        tokens = np.concatenate([np.empty(0, np.int64), *encoded])
+        encoded, remarks = encode_all(a.data, checkpoint.tokenizer, separator=a.separator, column=a.column)
+        for remark in remarks:
+            warn(remark)
+        tokens: NDArray[np.integer] = encoded
         where = a.data
     else:
         recipe = read_recipe(run)

@@ -25,7 +25,7 @@ class Arguments:
     """Climb the lecture's ladder, from a bigram to a GPT: each rung is trained, judged and set beside the lecture's.
 
     Attributes:
-        data: a named corpus (shakespeare, plays), a UTF-8 file, or a folder of them; read in characters.
+        data: a named corpus (shakespeare, plays), a file, folder or zip archive of texts; read in characters.
         rung: only one: bigram, embedding, one-head, many-heads, think, residual, norm or scaled.
         faithful: as filmed, with the lecture's scale, initialisation and sampled loss; and as corrected, beside it.
         seeds: how many times each rung is trained.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ABOUT = """Train a GPT on a text. The time decides what is not given.
 
 Attributes:
-    data: a named corpus (shakespeare, plays), a UTF-8 file, or a folder of them; shakespeare when left out.
+    data: a named corpus (shakespeare, plays), or files, folders and zip archives of texts; shakespeare when left out.
     preset: laptop, gpu, gpt2, lecture or nanogpt-cpu.
     config: a TOML file of settings; flags go before it, and it goes before the preset.
     out: the run's folder; runs/<date>-<preset>-<data> when left out.
@@ -31,7 +31,7 @@ Attributes:
 
 def arguments_class() -> type:
     """The command's own arguments, and a flag for every setting of a recipe."""
-    data = tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="[DATA]", help_behavior_hint="")]]
+    data = tyro.conf.Positional[Annotated[list[str] | None, tyro.conf.arg(metavar="[DATA]...", help_behavior_hint="")]]
     own: list[tuple[str, Any, Any]] = [
         ("data", data, None),
         ("preset", Annotated[str, tyro.conf.arg(metavar="NAME")], "laptop"),
@@ -45,6 +45,7 @@ def arguments_class() -> type:
 
 def main(arguments: list[str], started: float) -> int:
     a: Any = parse(arguments_class(), arguments, "train")
+    a.data = ",".join(a.data or ()) or None
     screen = console(a.json)
 
     from quoth.cli.progress import Progress

@@ -57,6 +57,6 @@ def pretraining(recipe: Recipe, corpus: Corpus, hardware: Hardware, world: World
         tokenizer=corpus.tokenizer,
         data=corpus.name,
         about=f"{corpus.name}: {about}",
-        facts={name: corpus.manifest[name] for name in ("sources", "tokenizer_sha256")},
+        facts={name: corpus.manifest[name] for name in ("sources", "text_sha256", "tokenizer_sha256")},
         published=source.published if source else (),
     )

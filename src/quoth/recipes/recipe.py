@@ -25,20 +25,23 @@ class DataConfig:
     """What is read.
 
     Attributes:
-        data: a named corpus (shakespeare, plays), a UTF-8 file, or a folder of them.
+        data: a named corpus (shakespeare, plays), a file, folder or zip archive of texts; several with commas between.
         tokenizer: characters, bytes, bpe:N (such as bpe:1024) or gpt2.
-        separator: what stands between documents; the validation split then begins with a whole one.
-        errors: strict, or replace for text that is not quite UTF-8.
+        separator: what stands between documents where the tokenizer has no end token, and where plain text is split.
+        column: the column of tables, or the key of JSON rows, that holds the text.
+        keep_newlines: whether the line breaks of Windows stay as they are.
     """
 
     data: str = "shakespeare"
     tokenizer: str = "characters"
     separator: str = ""
-    errors: Literal["strict", "replace"] = "strict"
+    column: str = ""
+    keep_newlines: bool = False
 
-    def __post_init__(self) -> None:
-        if self.errors not in ("strict", "replace"):
-            raise InputError(f"errors must be strict or replace, not {self.errors!r}.")
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How documents are read, as `corpus` takes it."""
+        return {"separator": self.separator, "column": self.column, "keep_newlines": self.keep_newlines}
 
 
 @dataclass(frozen=True, kw_only=True)

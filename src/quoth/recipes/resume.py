@@ -15,10 +15,11 @@ from quoth.recipes.session import Session
 from quoth.recipes.warm_start import init_checkpoint, tokenizer_of
 from quoth.system.device import Hardware, choose, cores, environment
 from quoth.system.errors import InputError
-from quoth.system.files import read_json, sha256_of, write_atomic
+from quoth.system.files import read_json, write_atomic
 from quoth.system.lock import hold
 from quoth.system.world import World
-from quoth.text.corpus import Corpus, corpus, find
+from quoth.text.corpus import Corpus, corpus
+from quoth.text.finding import changes, find
 from quoth.text.tokenizer import Tokenizer
 from quoth.text.tokenizer import read as read_tokenizer
 from quoth.train.keeper import checkpoints, intact
@@ -83,14 +84,19 @@ def open_again(run: Path, recipe: Recipe, tokenizer: str | Tokenizer | None = No
     c, path = recipe.data, run / "environment.json"
     if not c.data:
         raise InputError(f"{run} was imported and has no data of its own; give --data, or train with --init {run}.")
-    began_with = read_json(path).get("sources") if path.exists() else None
-    _, files = find(c.data)
-    if began_with is not None and list(began_with.values()) != [sha256_of(file) for file in files]:
+    began_with = read_json(path) if path.exists() else {}
+    if "sources" in began_with and (changed := changes(began_with["sources"], find(c.data).sources())):
         raise InputError(
-            f"{c.data} has changed since {run} was trained on it, so what was for training and what for validation is "
-            "no longer known; train a new run on it."
+            f"{c.data} has changed since {run} was trained on it ({changed}), so what was for training and what for "
+            "validation is no longer known; train a new run on it."
         )
-    return corpus(c.data, tokenizer or c.tokenizer, separator=c.separator or None, errors=c.errors)
+    text = corpus(c.data, tokenizer or c.tokenizer, **c.reading)
+    if began_with.get("text_sha256", text.manifest["text_sha256"]) != text.manifest["text_sha256"]:
+        raise InputError(
+            f"The files of {c.data} are those that {run} was trained on, but another text is read from them now; "
+            "install the versions of the packages of quoth[documents] that they were read with, or train a new run."
+        )
+    return text
 
 
 def _check_unchanged(now: Recipe, before: Recipe, folder: Path) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from quoth.recipes.dial import complete, steps_in
 from quoth.recipes.limits import check_memory
 from quoth.recipes.pretraining import pretraining
-from quoth.recipes.recipe import Recipe, Setting, Settings, make, origins, parse_recipe, settings, to_toml
+from quoth.recipes.recipe import DataConfig, Recipe, Setting, Settings, make, origins, parse_recipe, settings, to_toml
 from quoth.recipes.resume import resume_session
 from quoth.recipes.session import Session
 from quoth.recipes.warm_start import init_checkpoint, is_warm_start, lower_rates, tokenizer_of, with_shape_of_init
@@ -84,6 +84,7 @@ def first_session(
     session = Session(recipe, pretraining(recipe, data, hardware, world), hardware, folder, started, world, lock)
     if recipe.run.init:
         session.begin_with(init_checkpoint(recipe.run.init))
+    session.remarks += data.remarks
     return session
 
 
@@ -93,7 +94,7 @@ def _follow(said: dict[str, Any], started: float, world: World) -> Session:
     hardware = choose(said["device"], said["dtype"], said["threads"], said["compile"])
     c = recipe.data
     tokenizer = tokenizer_of(recipe.run.init) or c.tokenizer
-    data = corpus(c.data, tokenizer, separator=c.separator or None, errors=c.errors)
+    data = corpus(c.data, tokenizer, **c.reading)
     return first_session(recipe, data, hardware, Path(said["folder"]), started, world)
 
 
@@ -150,7 +151,6 @@ def as_decided(hardware: Hardware, recipe: Recipe, known: Settings) -> Hardware:
 
 def open_corpus(known: Settings) -> Corpus:
     """The data that is asked for."""
-    get = {name: known[name].value for name in ("data", "tokenizer", "separator", "errors") if name in known}
-    if is_warm_start(known):
-        get["tokenizer"] = tokenizer_of(known["init"].value)
-    return corpus(**get)
+    c = DataConfig(**{f.name: known[f.name].value for f in fields(DataConfig) if f.name in known})
+    tokenizer = tokenizer_of(known["init"].value) if is_warm_start(known) else None
+    return corpus(c.data, tokenizer or c.tokenizer, **c.reading)

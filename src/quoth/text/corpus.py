@@ -5,38 +5,43 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quoth.system.errors import InputError, suggestion
-from quoth.system.files import cache_folder, new_folder, read_json, sha256_of
+from quoth.system.errors import InputError
+from quoth.system.files import cache_folder, new_folder, read_json, writing
 from quoth.system.world import World
 from quoth.text.batches import Windows
-from quoth.text.reading import pieces, survey, text_files
-from quoth.text.sources import SOURCES, materialise
-from quoth.text.tokenizer import Tokenizer, build, texts_of
+from quoth.text.bpe import END_OF_TEXT
+from quoth.text.documents import LARGEST_VALIDATION, TRAIN_SHARE, Documents, Part, read_documents
+from quoth.text.finding import Found, find, unpacked_name
+from quoth.text.formats import FORMATS, Reading, format_of
+from quoth.text.reading import Survey, survey
+from quoth.text.tokenizer import Ids, Tokenizer, build, texts_of
 from quoth.text.tokenizer import read as read_tokenizer
 
-TRAIN_SHARE = 0.9
-# Every loss that is reported is exact, over the whole validation split, so the split of a large text is kept at a size
-# that is judged in seconds; a million characters know the loss to about 0.002 nats.
-LARGEST_VALIDATION = 1_000_000
 # A BPE learns no more from more, and its trainer counts in memory.
 BPE_CHARACTERS = 20_000_000
-FORMAT = 1
+FORMAT = 2
+LIMITS = (TRAIN_SHARE, LARGEST_VALIDATION, BPE_CHARACTERS)
+COUNTED = ("characters", "tokens", "bytes")
 
 
 @dataclass(frozen=True)
 class Corpus:
     """Token ids to learn from and to be judged by, with the tokenizer that made them.
 
-    `manifest` says where they came from: the sha256 of the text, counts of characters, bytes and tokens.
+    `manifest` says where they came from: the SHA-256 of the files and of the text, what was read and what was not, and
+    counts of characters, bytes and tokens.
     """
 
     name: str
@@ -44,6 +49,11 @@ class Corpus:
     train: NDArray[np.integer]
     validation: NDArray[np.integer]
     manifest: dict[str, Any]
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences on what was guessed or left out when the data were read."""
+        return list(self.manifest["documents"]["remarks"])
 
     def batches(
         self,
@@ -61,54 +71,99 @@ class Corpus:
         )
 
 
-def find(data: str, cache: Path | None = None) -> tuple[str, list[Path]]:
-    """A name for the data and its files: a file or folder if there is one of that name, else a named corpus.
-
-    Raises:
-        InputError: it is none of these.
-    """
-    path = Path(data).expanduser()
-    if path.exists():
-        return path.resolve().stem or "data", text_files(path)
-    if data in SOURCES:
-        return data, [materialise(data, (cache or cache_folder()) / "texts")]
-    raise InputError(f"{data!r} is neither a file or folder nor a named corpus{suggestion(data, SOURCES)}.")
-
-
 def corpus(
     data: str = "shakespeare",
     tokenizer: str | Tokenizer = "characters",
     *,
-    separator: str | None = None,
-    errors: str = "strict",
+    separator: str = "",
+    column: str = "",
+    keep_newlines: bool = False,
     cache: Path | None = None,
 ) -> Corpus:
-    """Open a corpus, tokenizing it first where that has not been done.
+    r"""Open a corpus, tokenizing it first where that has not been done.
 
     Args:
-        data: a named corpus, a UTF-8 file, or a folder of them.
+        data: a named corpus, a file, a folder or a zip archive, or several of them with commas between.
         tokenizer: characters, bytes, bpe:N, gpt2, or a tokenizer that is at hand.
-        separator: what stands between documents; the split then falls between two of them.
-        errors: strict, or replace for text that is not quite UTF-8.
+        separator: what stands between documents where the tokenizer has no end token, a blank line when left out;
+            plain text is split into documents where it stands.
+        column: the column of tables, or the key of rows, that holds the text.
+        keep_newlines: leave \r\n as it is.
         cache: where token files are kept; `cache_folder()` when left out.
 
-    The first 90% of the characters are for training and the rest for validation, as in the lecture; of a text of more
-    than ten million characters the last million.
+    Of a single text the first 90% of the characters are for training and the rest for validation, as in the lecture;
+    of one of more than ten million characters the last million. Of several documents as many characters are held out
+    in whole documents, chosen by their hashes.
 
     Raises:
         InputError: the data cannot be found, read or used.
     """
-    cache = cache or cache_folder()
-    name, files = find(data, cache)
-    spec = tokenizer if isinstance(tokenizer, str) else tokenizer.dump()
-    sources = [sha256_of(file) for file in files]
-    key = json.dumps([FORMAT, sources, spec, separator, errors, TRAIN_SHARE, LARGEST_VALIDATION, BPE_CHARACTERS])
-    folder = cache / "tokens" / hashlib.sha256(key.encode()).hexdigest()[:24]
+    cache, how = cache or cache_folder(), Reading(separator, column, keep_newlines)
+    found = find(data, cache)
+    spec = tokenizer if isinstance(tokenizer, str) else texts_of(tokenizer)
+    sources = found.sources()
+    # Of a single file the content and the format count; of several also their names, which are told with the rest.
+    name, *more = sources
+    which = list(sources.items()) if more else [*_kind(name), sources[name]]
+    decides = [FORMAT, which, spec, dataclasses.astuple(how), versions(found), *LIMITS]
+    folder = cache / "tokens" / hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:24]
     if not (folder / "manifest.json").exists():
         with new_folder(folder) as aside:
-            _tokenize(files, tokenizer, separator, errors, aside, sources)
-    made = read(folder, name)
+            _tokenize(found, tokenizer, how, aside, sources)
+    made = read(folder, found.name)
+    made = dataclasses.replace(made, manifest={**made.manifest, "sources": sources})
     return made if isinstance(tokenizer, str) else dataclasses.replace(made, tokenizer=tokenizer)
+
+
+def versions(found: Found) -> dict[str, str]:
+    """The versions of the packages that decide what is read of these files; nothing where one is not installed."""
+    archives = any(name.lower().endswith(".zip") for name in found.files)
+    formats = FORMATS.values() if archives else [format_of(unpacked_name(name)) for name in found.files]
+    return {package: _version(package) for package in sorted({p for made in formats for p in made.packages})}
+
+
+def encode(documents: Documents, tokenizer: Tokenizer, how: Reading) -> Iterator[tuple[Part, Ids]]:
+    """Each piece of the documents with its ids; after each of several documents stands the tokenizer's end token.
+
+    A tokenizer without one gets the separator instead, or a blank line, as text.
+    """
+    token = end_token(tokenizer)
+    text = documents.end(how) if token is None and len(documents) > 1 else ""
+    for part in documents.parts():
+        ids = tokenizer.encode(part.text + text if part.ends else part.text)
+        if part.ends and token is not None and len(documents) > 1:
+            ids = np.append(ids, token)
+        yield part._replace(text=part.text + text if part.ends else part.text), ids
+
+
+def end_token(tokenizer: Tokenizer) -> int | None:
+    """The id that stands after a document, where the tokenizer has one."""
+    return tokenizer.special.get(END_OF_TEXT, next(iter(tokenizer.ends), None))
+
+
+def encode_all(
+    data: str, tokenizer: Tokenizer, *, separator: str = "", column: str = "", keep_newlines: bool = False
+) -> tuple[Ids, list[str]]:
+    """The ids of all documents of some data, none held out, and what is to be said of how they were read.
+
+    Raises:
+        InputError: the data cannot be found or read.
+    """
+    how = Reading(separator, column, keep_newlines)
+    with reading_folder() as folder:
+        documents = read_documents(find(data), how, folder)
+        whole = dataclasses.replace(documents, cuts=documents.sizes)
+        return np.concatenate([ids for _, ids in encode(whole, tokenizer, how)]), documents.remarks
+
+
+@contextmanager
+def reading_folder(cache: Path | None = None) -> Iterator[Path]:
+    """A folder of the cache for what is unpacked while data are read; it is removed in the end."""
+    place = (cache or cache_folder()) / "reading"
+    with writing(place):
+        place.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=place) as folder:
+            yield Path(folder)
 
 
 def read(folder: Path, name: str) -> Corpus:
@@ -124,89 +179,68 @@ def read(folder: Path, name: str) -> Corpus:
     return Corpus(name, read_tokenizer(folder), arrays[0], arrays[1], manifest)
 
 
-def _tokenize(
-    files: list[Path], tokenizer: str | Tokenizer, separator: str | None, errors: str, folder: Path, sources: list[str]
-) -> None:
-    seen = survey(files, errors)
-    cut = max(int(TRAIN_SHARE * seen.characters), seen.characters - LARGEST_VALIDATION)
-    if separator:
-        cut = between_documents(files, separator, cut, errors)
+def _tokenize(found: Found, tokenizer: str | Tokenizer, how: Reading, folder: Path, sources: dict[str, str]) -> None:
+    with reading_folder(folder.parent.parent) as unpacked:
+        documents = read_documents(found, how, unpacked)
+        end = documents.end(how)
+        seen = survey(documents.texts(end))
+        check_variety(seen, found)
 
-    def texts() -> Iterator[str]:
-        # By lines, since the trainer holds many pieces at once.
-        return (
-            line
-            for _, text in _split(files, errors, min(cut, BPE_CHARACTERS), only="train")
-            for line in text.splitlines(True)
-        )
+        def texts() -> Iterator[str]:
+            left = BPE_CHARACTERS
+            for text in documents.texts(end, only="train"):
+                # By lines, since the trainer holds many pieces at once.
+                yield from text[:left].splitlines(True)
+                left -= len(text)
+                if left <= 0:
+                    return
 
-    made = build(tokenizer, "".join(seen.alphabet), texts) if isinstance(tokenizer, str) else tokenizer
-    dtype = np.dtype(np.uint8 if made.vocabulary <= 2**8 else np.uint16 if made.vocabulary <= 2**16 else np.uint32)
-    counts = dict.fromkeys(("train_tokens", "validation_tokens", "train_bytes", "validation_bytes"), 0)
-    with (folder / "train.bin").open("wb") as train, (folder / "validation.bin").open("wb") as validation:
-        for split, text in _split(files, errors, cut):
-            ids = made.encode(text)
-            (train if split == "train" else validation).write(ids.astype(dtype.newbyteorder("<")).tobytes())
-            counts[f"{split}_tokens"] += len(ids)
-            counts[f"{split}_bytes"] += len(text.encode())
-    root = Path(os.path.commonpath([file.parent for file in files]))
-    names = [file.relative_to(root).as_posix() for file in files]
+        made = build(tokenizer, "".join(seen.alphabet), texts) if isinstance(tokenizer, str) else tokenizer
+        dtype = np.dtype(np.uint8 if made.vocabulary <= 2**8 else np.uint16 if made.vocabulary <= 2**16 else np.uint32)
+        counts: Counter[str] = Counter()
+        with (folder / "train.bin").open("wb") as train, (folder / "validation.bin").open("wb") as validation:
+            for part, ids in encode(documents, made, how):
+                file = train if part.split == "train" else validation
+                file.write(ids.astype(dtype.newbyteorder("<")).tobytes())
+                counts[f"{part.split}_characters"] += len(part.text)
+                counts[f"{part.split}_tokens"] += len(ids)
+                counts[f"{part.split}_bytes"] += len(part.text.encode())
     manifest = {
         "format": FORMAT,
-        "sources": dict(zip(names, sources, strict=True)),
+        "sources": sources,
+        "text_sha256": documents.sha256,
+        "documents": documents.facts(),
         "tokenizer": made.name,
         "tokenizer_sha256": hashlib.sha256(made.dump().encode()).hexdigest(),
         "vocabulary": made.vocabulary,
         "dtype": dtype.newbyteorder("<").str,
-        "characters": seen.characters,
-        "train_characters": cut,
-        **counts,
+        "characters": counts["train_characters"] + counts["validation_characters"],
+        **{f"{split}_{what}": counts[f"{split}_{what}"] for what in COUNTED for split in ("train", "validation")},
     }
-    for file, content in texts_of(made).items():
-        (folder / file).write_text(content, encoding="utf-8")
+    for file_name, content in texts_of(made).items():
+        (folder / file_name).write_text(content, encoding="utf-8")
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
 
 
-def _split(files: list[Path], errors: str, cut: int, only: str | None = None) -> Iterator[tuple[str, str]]:
-    """The pieces, each with the split that it belongs to; the one across the cut is cut."""
-    position = 0
-    for text in pieces(files, errors):
-        here = min(max(cut - position, 0), len(text))
-        position += len(text)
-        if here:
-            yield "train", text[:here]
-        if here < len(text):
-            if only == "train":
-                return
-            yield "validation", text[here:]
-
-
-def between_documents(files: list[Path], separator: str, wanted: int, errors: str) -> int:
-    """Where the first document at or after `wanted` characters starts, else the last document.
+def check_variety(seen: Survey, found: Found) -> None:
+    """Refuse a text that repeats one character.
 
     Raises:
-        InputError: after no separator there is more than white space.
+        InputError: it does.
     """
-    position, tail = 0, ""
-    start: int | None = None
-    last: int | None = None
-    for text in pieces(files, errors):
-        joined, at, found = tail + text, 0, 0
-        while found >= 0:
-            found = joined.find(separator, at)
-            # A separator may lie across two pieces, so the last characters wait.
-            end = found if found >= 0 else max(at, len(joined) - len(separator) + 1)
-            if start is not None and joined[at:end].strip():
-                if start >= wanted:
-                    return start
-                start, last = None, start
-            at = end
-            if found >= 0:
-                at += len(separator)
-                start = position + at
-        position, tail = position + at, joined[at:]
-    if start is not None and tail.strip():
-        last = start
-    if last is None:
-        raise InputError(f"The separator {separator!r} stands between no two documents of the text.")
-    return last
+    if len(seen.alphabet) == 1:
+        where = next(iter(found.files.values())) if len(found.files) == 1 else found.data
+        raise InputError(f"{where} holds one distinct character, {next(iter(seen.alphabet))!r}: nothing to learn.")
+
+
+def _kind(name: str) -> list[str]:
+    """What of a file's name decides how it is read."""
+    inner = unpacked_name(name)
+    return [format_of(inner).name, name[len(inner) :].lower(), "zip" * name.lower().endswith(".zip")]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

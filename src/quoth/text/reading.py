@@ -1,57 +1,157 @@
-"""Files as text: found, checked, and read in pieces, so that memory does not grow with the file."""
+"""Files as text: decoded, and read in pieces, so that memory does not grow with the file."""
 
 from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quoth.system.errors import InputError
 from quoth.text.tokenizer import code_points
 
 PIECE_BYTES = 8 * 2**20
+# Where bytes are not UTF-8, an encoding is guessed from so many of them, around the first fault.
+GUESSED_FROM = 2**18
+# UTF-32's mark begins with UTF-16's, so it is looked for first.
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+# The encoding of most old texts in the languages of western Europe.
+USUAL = "cp1252"
 
 
-def text_files(path: Path) -> list[Path]:
-    """The file itself, or a folder's files in the order of their names, hidden ones left out.
+class UnreadableError(Exception):
+    """A file cannot be read; the message says why, and goes on after "it"."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a file's bytes become characters. `remark` goes on after the file's name, where anything was guessed."""
+
+    name: str
+    errors: str = "strict"
+    remark: str = ""
+
+
+def is_binary(path: Path) -> bool:
+    """Whether a file has zero bytes near its beginning and no mark of UTF-16 or UTF-32, whose letters have them.
 
     Raises:
-        InputError: there is no such path, or the folder is empty.
+        OSError: the file cannot be read.
     """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise InputError(f"There is no file or folder {path}.")
-    inside = (p for p in path.rglob("*") if not any(part.startswith(".") for part in p.relative_to(path).parts))
-    files = sorted(p for p in inside if p.is_file())
-    if not files:
-        raise InputError(f"The folder {path} holds no files.")
-    return files
+    with path.open("rb") as file:
+        begins = file.read(8192)
+    return b"\0" in begins and not begins.startswith(tuple(MARKS))
 
 
-def pieces(files: list[Path], errors: str = "strict") -> Iterator[str]:
-    """The files' text, one after another with a line break between, in pieces of some megabytes.
-
-    A piece ends before a space or line break that follows another character, where no BPE word can reach across, so
-    tokens do not depend on the pieces' size.
+def encoding_of(path: Path) -> Encoding:
+    """The encoding that a file's mark names, else UTF-8 where all of it is UTF-8, else one that is guessed.
 
     Raises:
-        InputError: a file cannot be read, is not UTF-8 (with the byte's offset) or looks binary.
+        UnreadableError: the file is binary, or no encoding fits.
+        OSError: it cannot be read.
+    """
+    if is_binary(path):
+        raise UnreadableError("looks like a binary file (it holds zero bytes)")
+    with path.open("rb") as file:
+        begins = file.read(4)
+        for mark, name in MARKS.items():
+            if begins.startswith(mark):
+                return Encoding(name)
+        file.seek(0)
+        decoder, offset = codecs.getincrementaldecoder("utf-8")(), 0
+        while True:
+            waiting = len(decoder.getstate()[0])
+            data = file.read(PIECE_BYTES)
+            try:
+                decoder.decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                fault = offset - waiting + error.start
+                break
+            if not data:
+                return Encoding("utf-8")
+            offset += len(data)
+        file.seek(max(0, fault - GUESSED_FROM // 4))
+        return _guessed(file.read(GUESSED_FROM), fault)
+
+
+def _guessed(sample: bytes, fault: int) -> Encoding:
+    as_utf8 = sample.decode("utf-8", errors="replace")
+    faults = as_utf8.count("\N{REPLACEMENT CHARACTER}")
+    if sum(character > "\x7f" for character in as_utf8) > 10 * faults:
+        remark = f"is not all UTF-8 (the first fault is byte {fault}); what could not be read became U+FFFD"
+        return Encoding("utf-8", "replace", remark)
+    try:
+        from charset_normalizer import from_bytes
+    except ImportError as error:
+        raise UnreadableError(
+            f"is not UTF-8 (byte {fault} is the first fault), and guessing its encoding takes "
+            "pip install 'quoth[documents]'"
+        ) from error
+    matches = from_bytes(sample)
+    if (best := matches.best()) is None:
+        raise UnreadableError(f"is not UTF-8 (byte {fault} is the first fault), and no other encoding fits it")
+    # Several encodings of Europe differ in few letters; where the commonest makes as good words, it is taken.
+    fits = (USUAL in match.could_be_from_charset for match in matches if match.coherence >= best.coherence)
+    name = USUAL if any(fits) else best.encoding
+    return Encoding(name, remark=f"is not UTF-8 (byte {fault} is the first fault); it was read as {name}, a guess")
+
+
+def decoded(path: Path, encoding: Encoding, *, keep_newlines: bool = False) -> Iterator[str]:
+    r"""A file's text in parts of some megabytes, without its mark, each \r\n as \n unless they are kept.
+
+    Raises:
+        UnreadableError: the encoding does not fit all of it.
+        OSError: it cannot be read.
+    """
+    decoder = codecs.getincrementaldecoder(encoding.name)(encoding.errors)
+    held = ""
+    with path.open("rb") as file:
+        while True:
+            data = file.read(PIECE_BYTES)
+            try:
+                text = held + decoder.decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                raise UnreadableError(f"is not {encoding.name} throughout: {error.reason}") from error
+            if not keep_newlines:
+                # The \n may lie in the next part.
+                held = "\r" if data and text.endswith("\r") else ""
+                text = text[: len(text) - len(held)].replace("\r\n", "\n")
+            if text:
+                yield text
+            if not data:
+                return
+
+
+def pieces(texts: Iterable[str]) -> Iterator[str]:
+    """A text that comes in parts, cut where tokens do not depend on it.
+
+    A piece ends before a space or line break that follows another character, where no BPE word can reach across.
     """
     held = ""
-    for number, file in enumerate(files):
-        if number and not held.endswith("\n"):
-            held += "\n"
-        for text in _decoded(file, errors):
-            held += text
-            if cut := _last_boundary(held):
-                yield held[:cut]
-                held = held[cut:]
+    for text in texts:
+        held += text
+        if cut := _last_boundary(held):
+            yield held[:cut]
+            held = held[cut:]
+    if held:
+        yield held
+
+
+def lines(texts: Iterable[str]) -> Iterator[str]:
+    """The lines of a text that comes in parts, each with its line break."""
+    held = ""
+    for text in texts:
+        *whole, held = (held + text).split("\n")
+        yield from (line + "\n" for line in whole)
     if held:
         yield held
 
@@ -66,29 +166,6 @@ def _last_boundary(text: str) -> int:
             return start + found[-1]
         end = start
     return 0
-
-
-def _decoded(file: Path, errors: str) -> Iterator[str]:
-    decoder = codecs.getincrementaldecoder("utf-8")(errors)
-    offset = 0
-    try:
-        with file.open("rb") as stream:
-            while True:
-                data = stream.read(PIECE_BYTES)
-                if offset == 0 and b"\0" in data[:8192]:
-                    raise InputError(f"{file} looks like a binary file (it has zero bytes), but UTF-8 text is wanted.")
-                waiting = len(decoder.getstate()[0])
-                yield decoder.decode(data, final=not data)
-                if not data:
-                    return
-                offset += len(data)
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{file} is not UTF-8: byte {offset - waiting + error.start} is 0x{error.object[error.start]:02x}; "
-            "convert it, or read it with --errors replace."
-        ) from error
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}.") from error
 
 
 @dataclass
@@ -107,6 +184,7 @@ class Survey:
         return {chr(i): int(self._counts[i]) for i in np.flatnonzero(self._counts)}
 
     def add(self, text: str) -> None:
+        """Count a part of the text."""
         self.characters += len(text)
         self.bytes += len(text.encode())
         self.lines += text.count("\n")
@@ -116,18 +194,9 @@ class Survey:
             self.first = (self.first + text)[:1000]
 
 
-def survey(files: list[Path], errors: str = "strict") -> Survey:
-    """Read the text once and count.
-
-    Raises:
-        InputError: the text is empty or repeats one character; or what `pieces` raises.
-    """
+def survey(texts: Iterable[str]) -> Survey:
+    """Read a text once and count."""
     seen = Survey()
-    for text in pieces(files, errors):
+    for text in texts:
         seen.add(text)
-    where = files[0] if len(files) == 1 else files[0].parent
-    if not seen.characters:
-        raise InputError(f"{where} is empty: there is nothing to learn from.")
-    if len(seen.alphabet) == 1:
-        raise InputError(f"{where} holds one distinct character, {next(iter(seen.alphabet))!r}: nothing to learn.")
     return seen

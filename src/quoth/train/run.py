@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
@@ -31,14 +32,26 @@ def new_run(out: str | None, preset: str, data: str) -> Path:
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
         return path
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{preset}-{data}").strip("-")
-    first = RUNS / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{slug}"
+    first = RUNS / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{file_name(f'{preset}-{data}')}"
     for number in count(2):
         path = first if number == 2 else first.with_name(f"{first.name}+{number - 1}")
         with writing(path), suppress(FileExistsError):  # Another run may begin in the same second.
             path.mkdir(parents=True)
             return path
     raise AssertionError
+
+
+def file_name(text: str) -> str:
+    """A text as part of a file's name: letters and digits of any script, and dashes for the rest.
+
+    It is in Unicode's form NFC and at most 120 bytes long in UTF-8.
+
+    >>> file_name("laptop-Meine große Erzählung / 吾輩は猫である")
+    'laptop-Meine-große-Erzählung-吾輩は猫である'
+    """
+    kept = (c if c in "._-" or unicodedata.category(c)[0] in "LNM" else "-" for c in unicodedata.normalize("NFC", text))
+    name = re.sub(r"-{2,}", "-", "".join(kept)).strip("-")
+    return name.encode()[:120].decode(errors="ignore").strip("-.")
 
 
 def find_run(name: str) -> Path:
