@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from quoth.system.errors import InputError
 from quoth.system.lock import hold
-from quoth.train.run import Metrics, new_run, read_metrics
+from quoth.train.run import Metrics, file_name, new_run, read_metrics
 
 
 def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(
@@ -44,3 +47,20 @@ def test_a_spoiled_line_of_the_metrics_is_left_out(spoiled: bytes, tmp_path: Pat
     assert [line["step"] for line in read_metrics(tmp_path)] == [0, 1, 2, 3]
     Metrics(tmp_path).cut(2)
     assert [line["step"] for line in read_metrics(tmp_path)] == [0, 1, 2]
+
+
+@given(text=st.text())
+def test_a_name_is_a_file_name(text: str) -> None:
+    name = file_name(text)
+    assert len(name.encode()) <= 120
+    assert name == unicodedata.normalize("NFC", name)
+    assert not set(name) & set('/\\:*?"<>| \0\n')
+    assert not name.startswith("-")
+
+
+def test_letters_of_any_script_stay() -> None:
+    assert file_name("laptop-große") == "laptop-große"
+    assert file_name("laptop-gro\u0308ße") == "laptop-größe"
+    assert file_name("laptop-吾輩は 猫/である\n") == "laptop-吾輩は-猫-である"
+    assert file_name("हिन्दी") == "हिन्दी"
+    assert file_name("猫" * 100) == "猫" * 40

@@ -122,9 +122,8 @@ def read_documents(found: Found, how: Reading, folder: Path) -> Documents:
         raise InputError(f"The separator {how.separator!r} stands between no two documents of the text.")
     kept = spool.distinct()
     if repeated := len(spool) - len(kept):
-        remarks.append(f"{_many(repeated, 'document')} repeated another to the letter and were left out.")
-    if left := [_many(n, kind) for n, kind in ((hidden, "hidden file"), (binary, "binary file")) if n]:
-        remarks.append(f"{' and '.join(left)} were left out.")
+        remarks.append(f"{_many(repeated, 'document')} repeated another to the letter and {_was(repeated)} left out.")
+    remarks += _left_out(hidden, binary)
     if skipped:
         remarks.append(_list_of(skipped))
     sizes, digests = spool.sizes()[kept], spool.digests()[kept]
@@ -137,7 +136,7 @@ def read_documents(found: Found, how: Reading, folder: Path) -> Documents:
         formats, np.diff(np.searchsorted(kept, [0, *(end for _, end in formats)])), strict=True
     ):
         counted[name] += int(number)
-    return Documents(spool.loader(kept), sizes, cuts, sha256, dict(counted), skipped, remarks, repeated)
+    return Documents(spool.loader(kept), sizes, cuts, sha256, dict(+counted), skipped, remarks, repeated)
 
 
 def split(sizes: NDArray[np.int64], digests: NDArray[Any]) -> tuple[NDArray[np.int64], bool]:
@@ -185,8 +184,7 @@ def _single_text(found: Found, how: Reading) -> Documents | None:
     if not size:
         raise InputError(f"{path} is empty: there is nothing to learn from.")
     remarks = [f"{name} {encoding.remark}."] if encoding.remark else []
-    if left := [_many(n, kind) for n, kind in ((found.hidden, "hidden file"), (found.binary, "binary file")) if n]:
-        remarks.append(f"{' and '.join(left)} were left out.")
+    remarks += _left_out(found.hidden, found.binary)
     sizes = np.array([size], np.int64)
     cuts, _ = split(sizes, np.zeros(1))
     return Documents(load, sizes, cuts, digest.hexdigest(), {format_of(name).name: 1}, remarks=remarks)
@@ -311,12 +309,21 @@ def _check(found: Found, skipped: dict[str, str], number: int) -> None:
 
 
 def _list_of(skipped: dict[str, str]) -> str:
-    return f"{_many(len(skipped), 'file')} could not be read and were left out: {_listed(skipped)}."
+    return f"{_many(len(skipped), 'file')} could not be read and {_was(len(skipped))} left out: {_listed(skipped)}."
 
 
 def _listed(skipped: dict[str, str]) -> str:
     said = "; ".join(f"{name} {why}" for name, why in list(skipped.items())[:SHOWN])
     return said + (f"; and {len(skipped) - SHOWN} more" if len(skipped) > SHOWN else "")
+
+
+def _left_out(hidden: int, binary: int) -> list[str]:
+    counts = [_many(n, kind) for n, kind in ((hidden, "hidden file"), (binary, "binary file")) if n]
+    return [f"{' and '.join(counts)} {_was(hidden + binary)} left out."] if counts else []
+
+
+def _was(number: int) -> str:
+    return "was" if number == 1 else "were"
 
 
 def _many(number: int, what: str) -> str:

@@ -7,6 +7,7 @@ library raises; whoever calls it gives up that file alone.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -103,42 +104,36 @@ def _read_html(path: Path, how: Reading, note: Note) -> Parts:
     yield html_text(path.read_bytes())
 
 
+# What stands in for the edge of a block and of a paragraph until it is known which edges meet.
+EDGE, PARAGRAPH = "\x1e", "\x1f"
+PARAGRAPHS = ["p", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "pre", "ul", "ol", "table", "article", "section"]
+BLOCKS = ["div", "li", "tr", "dt", "dd", "figcaption", "header", "footer", "main", "nav", "aside", "hr"]
+
+
 def html_text(content: bytes) -> str:
-    """The text of a page: a line for each block, a blank line between; neither scripts nor styles."""
+    """The text of a page: a line for each block, a blank line between paragraphs; neither scripts nor styles."""
     from bs4 import BeautifulSoup
 
     page = BeautifulSoup(content, "lxml")
     for tag in page(["script", "style", "template", "noscript", "head"]):
         tag.decompose()
+    for string in list(page.strings):
+        if not any(parent.name == "pre" for parent in string.parents):
+            # White space of the source means one space.
+            string.replace_with(re.sub(r"\s+", " ", string))
     for tag in page("br"):
         tag.replace_with("\n")
-    kept = page("pre")
-    for block in kept:
-        block.insert_before("\n\n")
-        block.insert_after("\n\n")
-    for string in list(page.strings):
-        if not any(parent.name == "pre" for parent in string.parents) and string != "\n":
-            # Line breaks of the source mean a space; two that were put here mean a new block.
-            string.replace_with(" ".join([""] * string[:1].isspace() + string.split() + [""] * string[-1:].isspace()))
-    for tag in page(BLOCKS):
-        around = "\n\n" if tag.name in PARAGRAPHS else "\n"
-        tag.insert_before(around)
-        tag.insert_after(around)
-    return _tidy(page.get_text())
-
-
-PARAGRAPHS = ["p", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "ul", "ol", "table", "article", "section", "hr"]
-BLOCKS = [*PARAGRAPHS, "div", "li", "tr", "dt", "dd", "figcaption", "header", "footer", "main", "nav", "aside"]
-
-
-def _tidy(text: str) -> str:
-    """At most one blank line in a row, and no space at the end of a line."""
-    lines: list[str] = []
-    for line in text.split("\n"):
-        line = line.rstrip()
-        if line or (lines and lines[-1]):
-            lines.append(line)
-    return "\n".join(lines).strip("\n")
+    for tag in page([*PARAGRAPHS, *BLOCKS]):
+        edge = PARAGRAPH if tag.name in PARAGRAPHS else EDGE
+        tag.insert_before(edge)
+        tag.insert_after(edge)
+    text = re.sub(
+        rf" *[{EDGE}{PARAGRAPH}](?: *[{EDGE}{PARAGRAPH}])*",
+        lambda edges: "\n\n" if PARAGRAPH in edges[0] else "\n",
+        page.get_text(),
+    )
+    lines = re.sub(r"\n{3,}", "\n\n", text).split("\n")
+    return "\n".join(line.rstrip() if line[:2] == "  " else line.strip() for line in lines).strip("\n")
 
 
 def _read_docx(path: Path, how: Reading, note: Note) -> Parts:
@@ -214,9 +209,8 @@ def check_size(size: int) -> None:
         UnreadableError: it is.
     """
     if size > LARGEST_WHOLE:
-        raise UnreadableError(
-            f"has {size / 2**20:,.0f} MB when unpacked, above the {LARGEST_WHOLE // 2**20} MB allowed"
-        )
+        mb, allowed = size / 2**20, LARGEST_WHOLE / 2**20
+        raise UnreadableError(f"has {mb:,.0f} MB when unpacked, and {allowed:,.0f} MB are allowed")
 
 
 TEXT = Format("text", read_text, ("charset-normalizer",))
