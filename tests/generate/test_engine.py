@@ -295,6 +295,22 @@ def test_a_token_that_ends_answers_is_not_part_of_them() -> None:
     assert made.answer == through.answer[: through.answer.index(end)]
     assert made.finish == "stop"
     assert made.text == "".join(sorted(ALPHABET)[i] for i in made.answer)
+    assert made.end_token and made.end_token.id == end
+    assert [token.id for token in made.drawn] == [*made.answer, end]
+    assert through.end_token is None and through.drawn == through.tokens
+
+
+def test_the_end_token_has_its_chance_and_a_stop_string_has_no_end_token() -> None:
+    engine = engine_of()
+    (through,) = engine.generate([Request(prompt=[1], tokens=30, seed=3, logprobs=0)])
+    end = through.answer[10]
+    at = through.answer.index(end)
+    ended = Request(prompt=[1], tokens=30, seed=3, logprobs=0, stop_ids=frozenset([end]))
+    stopped = Request(prompt=[1], tokens=30, seed=3, logprobs=0, stop=[sorted(ALPHABET)[end]])
+    by_id, by_text = engine.generate([ended, stopped])
+    assert [token.chance for token in by_id.drawn] == [token.chance for token in through.tokens[: at + 1]]
+    assert (by_text.finish, by_text.end_token, by_text.answer) == ("stop", None, through.answer[: at + 1])
+    assert by_text.text == by_id.text
 
 
 def test_a_held_back_beginning_of_a_stop_string_comes_at_the_end() -> None:

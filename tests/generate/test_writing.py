@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import pytest
 
@@ -41,3 +42,35 @@ def test_text_ends_before_a_stop_string_and_no_piece_leaks_it(stop: list[str], e
     pieces = list(text_of(iter(b"hello world"), Bytes(), stop))
     assert "".join(pieces) == expected
     assert all(pieces)
+
+
+class WithSpecial(Bytes):
+    vocabulary = 258
+    special: Mapping[str, int] = MappingProxyType({"<|end|>": 256, "<|user|>": 257})
+
+    @property
+    def pieces(self) -> list[bytes]:  # type: ignore[override]
+        return [*Bytes().pieces, *(name.encode() for name in self.special)]
+
+
+@pytest.mark.parametrize(
+    ("stop", "special", "expected", "stopped"),
+    [
+        ([], False, "née", False),
+        ([], True, "n<|user|>ée<|end|>", False),
+        (["<|user|>"], False, "n", True),
+        (["<|user|>"], True, "n", True),
+        (["<|end|>", "ex"], False, "née", True),
+    ],
+)
+def test_special_tokens_are_no_text_unless_asked_for_and_stop_all_the_same(
+    stop: list[str], special: bool, expected: str, stopped: bool
+) -> None:
+    writing = Writing(WithSpecial(), stop, special=special)
+    pieces = [writing.add(i) for i in (*b"n", 257, *"ée".encode(), 256)]
+    assert "".join(pieces) + writing.end() == expected
+    assert writing.stopped == stopped
+
+
+def test_the_text_of_a_prompt_is_no_special_token() -> None:
+    assert "".join(text_of(iter(b"a<|end|>b"), WithSpecial())) == "a<|end|>b"

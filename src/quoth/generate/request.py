@@ -25,11 +25,12 @@ class Request:
         seed: the same seed, the same answer.
         choice: which of several answers to one prompt this is; each draws its own.
         stop: strings that the answer ends before.
-        stop_ids: tokens that it ends at, such as a tokenizer's end of text.
+        stop_ids: tokens that it ends at, such as a tokenizer's end of text; see `Generation.end_token`.
         logprobs: how many of the likeliest tokens to tell with each; None for no log-probabilities.
         echo: tell the log-probabilities of the prompt, too.
         lookup: guess up to so many tokens, at most eight, from what was written before, and check them in one step
             (prompt look-up decoding, Saxena 2023); the answer is the same.
+        special: write the names of special tokens into the text, too.
 
     Raises:
         InputError: there is nothing to go on from, or nothing to write.
@@ -45,6 +46,7 @@ class Request:
     logprobs: int | None = None
     echo: bool = False
     lookup: int = 0
+    special: bool = False
 
     def __post_init__(self) -> None:
         if not self.prompt:
@@ -74,9 +76,12 @@ class Generation:
     """A request on its way.
 
     Attributes:
-        answer: the ids so far, and `tokens` the same with their texts and chances.
-        text: the answer so far. What may become a stop string is held back until it is known.
+        answer: the ids so far, and `tokens` the same with their texts and chances; neither has the end token.
+        text: the answer so far. What may become a stop string is held back until it is known, and special tokens leave
+            nothing unless the request asks for them.
         finish: "" while it goes on; then stop, length, cancelled, or failed where the engine did.
+        end_token: the one of the request's `stop_ids` that ended the answer, with its chance; None as long as none
+            has. Where `finish` is stop and this is None, a stop string was met, whose tokens are in `answer`.
         prompt_chances: of the prompt's tokens from the second on, where that was asked for.
         cancelled: set it, and the engine drops the request before its next step.
     """
@@ -87,12 +92,19 @@ class Generation:
         self.tokens: list[Token] = []
         self.text = ""
         self.finish: Finish = ""
+        self.end_token: Token | None = None
         self.prompt_chances: list[Chance] = []
         self.cancelled = False
         # The tokens in the window, and how many of them the slot has read.
         self.slot = -1
         self.window, self.read = list(request.prompt[-context:]), 0
-        self.uniforms, self._writing = Uniforms(request.seed, request.choice), Writing(tokenizer, request.stop)
+        self.uniforms = Uniforms(request.seed, request.choice)
+        self._writing = Writing(tokenizer, request.stop, special=request.special)
+
+    @property
+    def drawn(self) -> list[Token]:
+        """All tokens that the model drew: those of the answer, and the end token where one ended it."""
+        return [*self.tokens, self.end_token] if self.end_token else list(self.tokens)
 
     def take(self, id: int, chance: Chance | None) -> Token:  # noqa: A002
         """Add a drawn token, unless it is one that the answer ends at."""
@@ -107,6 +119,8 @@ class Generation:
             self.finish, text = "length", text + self._writing.end()
         token = Token(id, text, chance)
         self.text += text
-        if not ends:
+        if ends:
+            self.end_token = token
+        else:
             self.tokens.append(token)
         return token

@@ -12,21 +12,32 @@ class Writing:
     """The text of a growing answer, given out in pieces.
 
     No piece splits a character, or holds what may become a stop string; `stopped` is true once one was met, and
-    nothing comes after it.
+    nothing comes after it. The names of special tokens are no text, unless `special` asks for them; one that is a stop
+    string stops all the same.
 
     >>> writing = Writing(Bytes(), stop=["lo"])                     # doctest: +SKIP
     >>> [writing.add(i) for i in b"hello"], writing.stopped         # doctest: +SKIP
     (['h', 'e', '', 'l', ''], True)
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), *, special: bool = False) -> None:
         self._pieces, self._stop = tokenizer.pieces, [s for s in stop if s]
+        self._special = {token: name for name, token in tokenizer.special.items()}
+        self._with_special = special
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held, self.stopped = "", False
 
     def add(self, token: int) -> str:
         """What can be read now that could not before."""
-        return self._give(self._decoder.decode(self._pieces[token]))
+        if (name := self._special.get(token)) is None:
+            return self._give(self._decoder.decode(self._pieces[token]))
+        if self._with_special:
+            return self._give(self._decoder.decode(name.encode()))
+        if name not in self._stop or self.stopped:
+            return ""
+        text = self.end()
+        self.stopped = True
+        return text
 
     def end(self) -> str:
         """What was held back, where no more tokens come."""
