@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # So many texts are written side by side.
 SLOTS = 32
+# More would fill the memory, or be a slip of the finger.
+MOST_TEXTS, MOST_TOKENS, MOST_THREADS = 100_000, 10_000_000, 1024
 
 
 @dataclass
@@ -68,10 +70,10 @@ class Arguments:
 def main(arguments: list[str], started: float) -> None:
     a = parse(Arguments, arguments, "sample")
 
-    from quoth.recipes.load_engine import load_engine
+    from quoth.recipes.load_engine import load_engine, sampling_of
 
-    if a.count < 1 or a.threads < 0 or a.lookup < 0:
-        raise InputError("--count must be at least 1, and --threads and --lookup 0 or more.")
+    check_numbers(a)
+    sampling_of(a)
     run = load_engine(a.run, a.checkpoint, warn, slots=min(a.count, SLOTS), weights=a.weights, threads=a.threads)
     asked = requests(a, run.engine)
     tell_window(a, run.engine, asked[0])
@@ -84,6 +86,22 @@ def main(arguments: list[str], started: float) -> None:
         print_json({"run": run.name, "prompt": a.prompt, "samples": samples, **known})
     elif a.stats:
         tell(known)
+
+
+def check_numbers(a: Arguments) -> None:
+    """Refuse numbers that cannot be meant, before a run is loaded.
+
+    Raises:
+        InputError: the first flag whose number is too small or too large.
+    """
+    from quoth.generate.slots import GUESSES
+
+    limits = ("count", 1, MOST_TEXTS), ("tokens", 1, MOST_TOKENS), ("threads", 0, MOST_THREADS), ("lookup", 0, GUESSES)
+    for name, least, most in limits:
+        if (given := getattr(a, name)) < least:
+            raise InputError(f"--{name} must be at least {least}, not {given}.")
+        if given > most:
+            raise InputError(f"--{name} must be at most {most:,}, not {given}.")
 
 
 def requests(a: Arguments, engine: Engine) -> list[Request]:
