@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -14,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from quoth.generate.choice import make_decoder
 from quoth.generate.decoder import Decoder, Rows, TorchDecoder, WindowDecoder
+from quoth.generate.engine import Engine
 from quoth.generate.native import build
 from quoth.generate.native.decoder import NativeDecoder, can_decode
 from quoth.model.gpt import GPT, Block
@@ -179,9 +184,83 @@ def test_without_a_compiler_torch_decodes(monkeypatch: pytest.MonkeyPatch) -> No
     build.library.cache_clear()
 
 
-def test_a_compiler_that_fails_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    build.library.cache_clear()
-    monkeypatch.setenv("CXX", "false")
-    with pytest.raises(build.BuildError, match="false failed"):
-        build.library()
-    build.library.cache_clear()
+@pytest.mark.parametrize("kind", [NativeDecoder, TorchDecoder, WindowDecoder])
+def test_a_step_without_rows_answers_nothing(kind: type) -> None:
+    decoder: Decoder = kind(model("modern"))
+    assert decoder.step(Rows()).shape == (0, len(ALPHABET))
+    assert decoder.draw(torch.empty(0, len(ALPHABET)), [], [], []) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (rows((0, 0, [99], 1)), "the token 99 is not below 9"),
+        (rows((0, 0, [-1], 1)), "the token -1 "),
+        (rows((2, 0, [1], 1)), "the slot 2 is not below 2"),
+        (rows((0, 16, [1], 1)), "the position 16 is not below 16"),
+        (rows((0, 0, [1] * 9, 1)), "the number of rows 9 is not below 9"),
+    ],
+)
+def test_rows_that_cannot_be_are_refused_by_the_compiled_decoder(given: Rows, said: str) -> None:
+    decoder = NativeDecoder(model("modern"), slots=2, rows=8)
+    before = decoder.step(rows((0, 0, [1, 2], 1)))
+    with pytest.raises(InputError, match=said):
+        decoder.step(given)
+    assert torch.equal(decoder.step(rows((0, 0, [1, 2], 1))), before)
+
+
+LIMITED = """
+import resource, sys
+from generate.models import model
+from generate.test_decoder import rows
+from quoth.generate.native.decoder import NativeDecoder
+from quoth.system.errors import InputError
+import torch
+decoder = NativeDecoder(model("modern"), threads=1)
+before = decoder.step(rows((0, 0, [1, 2], 1)))
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
+for attempt in (lambda: decoder._call("threads", 2000), lambda: NativeDecoder(model("modern"), threads=2000)):
+    try:
+        attempt()
+        sys.exit("it was not refused")
+    except InputError as error:
+        print(error)
+assert torch.equal(decoder.step(rows((0, 0, [1, 2], 1))), before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's addresses")
+def test_threads_that_cannot_be_had_are_refused_and_the_others_go_on() -> None:
+    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, env=dict(os.environ))
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first.startswith("The compiled decoder failed: ")
+    assert second.startswith("The decoder for 1 windows of 16 tokens and 2000 threads cannot be had here: ")
+
+
+@pytest.mark.parametrize("kind", [NativeDecoder, TorchDecoder])
+@pytest.mark.parametrize("context", [2**31 - 1, 2**31 - 16, 2**40])
+def test_a_damaged_shape_is_refused_before_memory_is_taken(kind: type, context: int) -> None:
+    gpt = model("modern", positions="none", context=16)
+    gpt.config = replace(gpt.config, context=context)
+    with pytest.raises(InputError, match=r"windows of [\d,]+ tokens need [\d,.]+ .B of memory, but .* are available"):
+        kind(gpt, slots=64)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_memory_is_told_before_it_is_taken(name: str) -> None:
+    """The cache is most of it, and grows with slots, context and layers alike."""
+    c = model(name).config
+    for decoder in (NativeDecoder, TorchDecoder):
+        one, two = (decoder.memory_bytes(replace(c, context=16 * 2**20), slots, 8) for slots in (1, 2))
+        cache = 2 * 4 * c.layers * c.kv_heads * c.head_size * 16 * 2**20
+        assert cache <= two - one <= 2.1 * cache
+    torch_one = TorchDecoder(model(name), slots=3).cache
+    assert TorchDecoder.memory_bytes(c, 3, 0) == sum(t.numel() * t.element_size() for t in (torch_one.k, torch_one.v))
+
+
+def test_an_engine_tells_its_memory() -> None:
+    gpt = model("modern")
+    assert Engine.memory_bytes(gpt, 64) > 10 * Engine.memory_bytes(gpt, 1, compiled=False)
+    assert Engine.memory_bytes(gpt, 4, weights="int8") < Engine.memory_bytes(gpt, 4)

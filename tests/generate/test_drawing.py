@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import shutil
 
 import pytest
 import torch
 from generate.models import ALPHABET, model
+from generate.test_engine import engine_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from quoth.generate.decoder import Decoder, TorchDecoder
 from quoth.generate.native.decoder import NativeDecoder
+from quoth.generate.request import Request
 from quoth.generate.sampling import Sampling, draw
 from quoth.model.gpt import GPT
 
@@ -67,6 +72,78 @@ def test_each_row_is_drawn_as_it_wants(decoder: Decoder, seed: int) -> None:
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
-def test_of_what_is_no_number_nothing_is_drawn(decoder: Decoder, sampling: Sampling) -> None:
-    broken = torch.full((1, len(ALPHABET)), torch.nan)
-    assert decoder.draw(broken, [0], [sampling], [0.5]) == [len(ALPHABET)]
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_of_what_is_no_number_nothing_is_drawn(decoder: Decoder, sampling: Sampling, value: float) -> None:
+    V = len(ALPHABET)
+    logit_RV = torch.randn(2 * V + 2, V)
+    for at in range(V):
+        logit_RV[at, at] = value
+        logit_RV[V + at, at], logit_RV[V + at, at - 1] = value, -torch.inf
+    logit_RV[2 * V], logit_RV[2 * V + 1] = value, -torch.inf
+    n = len(logit_RV)
+    assert decoder.draw(logit_RV, list(range(n)), [sampling] * n, [0.5] * n) == [V] * n
+
+
+ODD = [
+    -torch.inf,
+    -3e38,
+    -1e30,
+    -1.0,
+    -1e-45,
+    -0.0,
+    0.0,
+    1e-45,
+    1e-38,
+    1.0,
+    1.0000001,
+    2.0,
+    1e30,
+    3e38,
+    torch.inf,
+    torch.nan,
+]
+VOCABULARY = 37
+
+
+@functools.cache
+def both() -> tuple[Decoder, Decoder]:
+    gpt = model("modern", vocabulary=VOCABULARY)
+    return TorchDecoder(gpt), NativeDecoder(gpt, threads=1)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="the compiled decoder needs a C++ compiler")
+@given(
+    logits=st.lists(st.sampled_from(ODD[:-2]) | st.floats(-50, 50, width=32), min_size=VOCABULARY, max_size=VOCABULARY),
+    broken=st.none() | st.tuples(st.integers(0, VOCABULARY - 1), st.sampled_from(ODD[-2:])),
+    temperature=st.sampled_from([0.0, 1e-300, 1e-30, 1e-3, 1.0, 1e30, 1e300]),
+    top_k=st.sampled_from([0, 1, 2, 5, VOCABULARY]),
+    u=st.sampled_from([0.0, 1 - 2**-53]) | st.floats(0.001, 0.999),
+)
+@settings(max_examples=400)
+def test_both_decoders_draw_alike_of_the_oddest_logits(
+    logits: list[float], broken: tuple[int, float] | None, temperature: float, top_k: int, u: float
+) -> None:
+    logit_RV = torch.tensor([logits])
+    if broken:
+        logit_RV[0, broken[0]] = broken[1]
+    sampling = Sampling(temperature=temperature, top_k=top_k)
+    first, second = (decoder.draw(logit_RV, [0], [sampling], [u]) for decoder in both())
+    assert first == second
+    row = logit_RV[0].tolist()
+    if any(x != x or x == float("inf") for x in row) or max(row) == -float("inf"):
+        assert first == [VOCABULARY]
+    elif temperature == 0 or top_k == 1:
+        assert first == [row.index(max(row))]
+    else:
+        assert row[first[0]] > -float("inf")
+        assert not top_k or first[0] in sorted(range(VOCABULARY), key=lambda i: -row[i])[:top_k]
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_largest_penalties_and_biases_leave_numbers(compiled: bool) -> None:
+    engine = engine_of(compiled=compiled)
+    never = Sampling(logit_bias=dict.fromkeys(range(1, 9), -1e30) | {0: 1e30})
+    once = Sampling(presence_penalty=1e30, frequency_penalty=1e30, temperature=0)
+    (one, two) = engine.generate([Request(prompt=[1], tokens=8, sampling=s) for s in (never, once)])
+    assert one.answer == [0] * 8
+    assert len(set(two.answer)) == 8

@@ -63,6 +63,8 @@ def test_draws_follow_the_distribution() -> None:
         {"presence_penalty": float("inf")},
         {"frequency_penalty": float("nan")},
         {"logit_bias": {1: float("nan")}},
+        {"logit_bias": {1: 1e300}},
+        {"presence_penalty": -1e300},
     ],
 )
 def test_bad_settings_are_refused(bad: dict[str, float]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quoth.generate.decoder import Decoder, TorchDecoder, WindowDecoder
-from quoth.generate.native.build import BuildError, is_built
+from quoth.generate.native.build import BuildError, failure, is_built
 from quoth.generate.native.decoder import NativeDecoder, Weights, can_decode
 from quoth.model.gpt import GPT
 from quoth.system.errors import InputError
@@ -34,12 +34,16 @@ def make_decoder(
     """
     if not cached:
         return WindowDecoder(model, slots=slots, rows=rows)
-    why = "this model or device is not for it"
-    if can_decode(model) and (compiled or (compiled is None and is_built())):
+    why, why_not = "this model or device is not for it", ""
+    if can_decode(model):
         try:
-            return NativeDecoder(model, slots=slots, rows=rows, weights=weights, threads=threads)
+            if compiled or (compiled is None and is_built()):
+                return NativeDecoder(model, slots=slots, rows=rows, weights=weights, threads=threads)
+            why_not = failure() if compiled is None else ""
         except BuildError as error:
-            why = str(error)
+            why, why_not = str(error), str(error) if error.tried else ""
     if weights != "float32":
         raise InputError(f"Weights of {weights} need the compiled decoder, but {why}; leave out --weights.")
-    return TorchDecoder(model, slots=slots, rows=rows)
+    made = TorchDecoder(model, slots=slots, rows=rows)
+    made.why_not = why_not
+    return made

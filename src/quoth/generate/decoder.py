@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -11,7 +12,10 @@ from torch import Tensor, nn
 
 from quoth.generate.cache import Cache
 from quoth.generate.sampling import Sampling, draw
+from quoth.model.config import GPTConfig
 from quoth.model.gpt import GPT
+from quoth.system.errors import InputError
+from quoth.system.memory import available_bytes, size
 
 
 @dataclass
@@ -47,6 +51,7 @@ class Decoder(Protocol):
         exact: a row's logits have the same bits whatever else the step holds, so a prompt may be cut anywhere.
         threads: how many it uses, of a CPU.
         weight_bytes: what it reads for each token of a lone request.
+        why_not: why a compiled decoder that could serve the model was not built; empty where there is nothing to tell.
     """
 
     slots: int
@@ -55,6 +60,18 @@ class Decoder(Protocol):
     exact: bool
     threads: int
     weight_bytes: int
+    why_not: str
+
+    def reload(self, model: GPT) -> None:
+        """Take the weights of another model, of the same shape, in milliseconds; what slots hold is void afterwards.
+
+        The compiled decoder copies them. The others read the model itself, which is set to evaluate, so that a
+        training step changes what they compute: reload after each.
+
+        Raises:
+            InputError: the model has another shape, number type or device; then nothing has changed.
+        """
+        ...
 
     def step(self, rows: Rows) -> Tensor:
         """Take in rows, over what their slots held at these places; the logits (answers, V) of those wanted."""
@@ -92,14 +109,30 @@ class TorchDecoder(Drawing):
     """
 
     exact = False
+    why_not = ""
 
     def __init__(self, model: GPT, *, slots: int = 1, rows: int = 128) -> None:
         c = model.config
         self.model, self.slots, self.rows, self.keep = model.eval(), slots, max(rows, slots), max(1, c.context // 2)
         weight = next(model.parameters())
         self.device, self.context = weight.device, c.context
+        needed = self.memory_bytes(c, slots, self.rows, weight.element_size())
+        refuse_beyond_memory(needed, weight.device.type, slots, c.context)
         self.cache = Cache(slots, c, weight.dtype, weight.device)
         self.threads, self.weight_bytes = torch.get_num_threads(), weight_bytes(model)
+
+    @staticmethod
+    def memory_bytes(c: GPTConfig, slots: int, rows: int, element_size: int = 4) -> int:
+        """How many bytes a decoder of this shape takes beside the model: the cache, and the logits of a step."""
+        cache = 2 * c.layers * slots * c.kv_heads * (c.context + 1) * c.head_size
+        return cache * element_size + 4 * rows * c.vocabulary
+
+    def reload(self, model: GPT) -> None:
+        refuse_other_shape(self.model.config, model)
+        old, new = self.model.embed.weight, model.embed.weight
+        if (old.device, old.dtype) != (new.device, new.dtype):
+            raise InputError(f"The decoder holds {old.dtype} on {old.device}, not {new.dtype} on {new.device}.")
+        self.model = model.eval()
 
     def step(self, rows: Rows) -> Tensor:
         found: dict[int, Tensor] = {}
@@ -143,12 +176,17 @@ class WindowDecoder(Drawing):
     """`Decoder` for blocks that keep no cache: each token reads the last `context` ones anew."""
 
     exact = False
+    why_not = ""
 
     def __init__(self, model: GPT, *, slots: int = 1, rows: int = 128) -> None:
         self.model, self.slots, self.keep = model.eval(), slots, model.config.context
         self.rows = max(rows, slots * self.keep)
         self.windows: list[list[int]] = [[] for _ in range(slots)]
         self.threads, self.weight_bytes = torch.get_num_threads(), weight_bytes(model)
+
+    def reload(self, model: GPT) -> None:
+        refuse_other_shape(self.model.config, model)
+        self.model = model.eval()
 
     def step(self, rows: Rows) -> Tensor:
         answers = []
@@ -160,6 +198,36 @@ class WindowDecoder(Drawing):
                 if rows.wanted[row]:
                     answers.append(self.model(torch.tensor([window], device=device))[0, -1].float())
         return torch.stack(answers) if answers else torch.empty(0, self.model.config.vocabulary)
+
+
+# What a model's weights were made from does not matter to those who read them.
+UNREAD = ("family", "dropout", "dropout_shape", "initialization")
+
+
+def refuse_other_shape(config: GPTConfig, model: GPT) -> None:
+    """Refuse to reload a model whose weights would not fit.
+
+    Raises:
+        InputError: the first field of its configuration that differs.
+    """
+    new = dataclasses.asdict(model.config)
+    for name, old in dataclasses.asdict(config).items():
+        if new[name] != old and name not in UNREAD:
+            raise InputError(f"A model of the same shape was wanted: {name} is {new[name]}, not {old}.")
+
+
+def refuse_beyond_memory(needed: int, device: str, slots: int, context: int) -> None:
+    """Refuse a decoder whose arrays would not fit, before any of them is made.
+
+    Raises:
+        InputError: fewer bytes than `needed` are available on the device.
+    """
+    available = available_bytes(device)
+    if needed > (2**62 if available is None else available):
+        raise InputError(
+            f"{slots} windows of {context:,} tokens need {size(needed)} of memory, "
+            f"but {size(available or 0)} are available; take fewer --slots."
+        )
 
 
 def weight_bytes(model: GPT) -> int:

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 from quoth.generate.choice import make_decoder
-from quoth.generate.decoder import Decoder
+from quoth.generate.decoder import Decoder, TorchDecoder
 from quoth.generate.drawing import Ready, chances, draw_each
-from quoth.generate.native.decoder import Weights
+from quoth.generate.native.decoder import NativeDecoder, Weights, can_decode
 from quoth.generate.request import Generation, Request, Token
 from quoth.generate.sampling import Sampling
 from quoth.generate.slots import GUESSES, STRETCH, Slots, rows_of
@@ -43,7 +43,7 @@ class Engine:
     ) -> None:
         """Slots are how many requests move at once. See `make_decoder` for the others."""
         self.tokenizer, self.context = tokenizer, model.config.context
-        rows = slots * (1 + GUESSES) + 4 * STRETCH
+        rows = _rows(slots)
         self.decoder: Decoder = make_decoder(
             model, slots, rows, weights=weights, threads=threads, compiled=compiled, cached=cached
         )
@@ -51,6 +51,13 @@ class Engine:
         self.waiting: deque[Generation] = deque()
         self.moved: list[tuple[Generation, Token | None]] = []
         self._lock = threading.Lock()
+
+    @staticmethod
+    def memory_bytes(model: GPT, slots: int, *, weights: Weights = "float32", compiled: bool = True) -> int:
+        """How many bytes an engine would take beside the model, before one is made; most are the slots' caches."""
+        if compiled and can_decode(model):
+            return NativeDecoder.memory_bytes(model.config, slots, _rows(slots), weights)
+        return TorchDecoder.memory_bytes(model.config, slots, _rows(slots), model.embed.weight.element_size())
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The prompt's ids, after those that texts begin with; without either a line break, if there is one.
@@ -141,6 +148,22 @@ class Engine:
             generation.finish = "failed"
         return [*self.moved, *((generation, None) for generation in dropped)]
 
+    def reload(self, model: GPT) -> None:
+        """Take the weights of another model, of the same shape, in milliseconds; the slots stay.
+
+        What was read is forgotten, so that answers are, to the bit, those of an engine made anew. Requests that wait
+        for a slot are answered by the new weights. See `Decoder.reload` for what a decoder without compiled code shares
+        with the model.
+
+        Raises:
+            InputError: a request is under way (let it end, or call `drop_running`), or the model has another shape,
+                number type or device; then nothing has changed.
+        """
+        if under_way := sum(1 for one in self.slots.running if one and not one.cancelled):
+            raise InputError(f"Weights cannot be reloaded while requests are under way; there are {under_way}.")
+        self.decoder.reload(model)
+        self.slots.forget()
+
     def run(self, request: Request) -> Iterator[Token]:
         """The tokens of one request as they come; others that are under way move along."""
         generation = self.submit(request)
@@ -198,3 +221,8 @@ class Engine:
             for choice in range(count)
         ]
         return [generation.text for generation in self.generate(requests)]
+
+
+def _rows(slots: int) -> int:
+    """How many rows a step takes: each slot's next token and its guesses, and some stretches of prompts."""
+    return slots * (1 + GUESSES) + 4 * STRETCH

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 
 import torch
 from torch import Tensor
@@ -14,6 +13,8 @@ from quoth.system.errors import InputError
 
 # No lower temperature tells tokens apart any better.
 LOWEST = 1e-30
+# No larger penalty or bias decides any more surely, and logits in float32 stay finite.
+MOST = 1e30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +57,10 @@ class Sampling:
         if not 0.01 <= self.repetition_penalty <= 100:
             raise InputError(f"repetition_penalty must lie in [0.01, 100], not {self.repetition_penalty}.")
         for name in ("presence_penalty", "frequency_penalty"):
-            if not isfinite(getattr(self, name)):
-                raise InputError(f"{name} must be a number, not {getattr(self, name)}.")
-        if not all(isfinite(bias) for bias in self.logit_bias.values()):
-            raise InputError("logit_bias must hold numbers.")
+            if not abs(getattr(self, name)) <= MOST:
+                raise InputError(f"{name} must be a number between -1e30 and 1e30, not {getattr(self, name)}.")
+        if wrong := [bias for bias in self.logit_bias.values() if not abs(bias) <= MOST]:
+            raise InputError(f"logit_bias must hold numbers between -1e30 and 1e30, not {wrong[0]}.")
 
     @property
     def adjusts(self) -> bool:
@@ -97,16 +98,18 @@ def distribution(logit_BV: Tensor, sampling: Sampling) -> Tensor:
     """
     V = logit_BV.shape[-1]
     if sampling.temperature == 0:
-        return torch.nn.functional.one_hot(logit_BV.argmax(-1), V).double()
+        return torch.nn.functional.one_hot(_first_largest(logit_BV), V).double()
     p_BV = (logit_BV.double() / max(sampling.temperature, LOWEST)).softmax(-1)
     if not sampling.top_k and not sampling.min_p and sampling.top_p == 1:
         return p_BV
     keep_BV = p_BV >= sampling.min_p * p_BV.amax(-1, keepdim=True)
     if sampling.top_k or sampling.top_p < 1:
-        sorted_BV, order_BV = p_BV.sort(dim=-1, descending=True, stable=True)
+        # By logits: a high temperature makes probabilities equal that are not.
+        order_BV = logit_BV.sort(dim=-1, descending=True, stable=True).indices
+        sum_BV = p_BV.gather(-1, order_BV).cumsum(-1)
         # A token is kept while those before it have not yet reached top_p; the likeliest always is.
-        near_BV = sorted_BV.cumsum(-1) - sorted_BV < sampling.top_p
-        near_BV[:, 0] = True
+        near_BV = torch.ones_like(keep_BV)
+        near_BV[:, 1:] = sum_BV[:, :-1] < sampling.top_p
         near_BV[:, min(sampling.top_k or V, V) :] = False
         keep_BV &= torch.zeros_like(keep_BV).scatter(-1, order_BV, near_BV)
     p_BV = p_BV * keep_BV
@@ -116,13 +119,21 @@ def distribution(logit_BV: Tensor, sampling: Sampling) -> Tensor:
 def draw(logit_BV: Tensor, sampling: Sampling, u_B: Tensor) -> Tensor:
     """One token for each row, (B, V) → (B,): the one at which the summed probabilities pass u, which lies in [0, 1).
 
-    Of logits that are no numbers it is V, which is none.
+    Of equally likely tokens a temperature of 0 takes the first. A row that holds NaN or +inf, or nothing but -inf,
+    gives V, which is no token.
     """
+    V = logit_BV.shape[-1]
+    valid_B = (logit_BV < torch.inf).all(-1) & (logit_BV > -torch.inf).any(-1)
     if sampling.temperature == 0:
-        best = logit_BV.max(-1)
-        return torch.where(best.values.isnan(), logit_BV.shape[-1], best.indices)
+        return torch.where(valid_B, _first_largest(logit_BV), V)
     sum_BV = distribution(logit_BV, sampling).cumsum(-1)
-    return torch.searchsorted(sum_BV, u_B[:, None] * sum_BV[:, -1:], right=True)[:, 0]
+    return torch.where(valid_B, torch.searchsorted(sum_BV, u_B[:, None] * sum_BV[:, -1:], right=True)[:, 0], V)
+
+
+def _first_largest(logit_BV: Tensor) -> Tensor:
+    """The first of the largest logits of each row, (B, V) → (B,); PyTorch's argmax may name any of them."""
+    largest_BV = logit_BV == logit_BV.amax(-1, keepdim=True)
+    return largest_BV.cumsum(-1).eq(0).sum(-1).clamp(max=logit_BV.shape[-1] - 1)
 
 
 class Uniforms:

@@ -55,6 +55,11 @@ class Slots:
             generation.finish = "cancelled"
         return dropped
 
+    def forget(self) -> None:
+        """Read anew whatever comes next: what the slots hold belongs to other weights."""
+        for memory in self.memory:
+            memory.clear()
+
     def free(self, generation: Generation) -> None:
         self.running[generation.slot] = None
 

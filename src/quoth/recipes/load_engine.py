@@ -16,6 +16,8 @@ from quoth.train.checkpoint import Checkpoint
 from quoth.train.keeper import load_kept
 from quoth.train.run import find_run
 
+_said: set[str] = set()
+
 
 @dataclass(frozen=True)
 class LoadedEngine:
@@ -37,10 +39,20 @@ def sampling_of(arguments: object) -> Sampling:
     return Sampling(**{name: getattr(arguments, name) for name in names})
 
 
+def tell_why_not(engine: Engine, say: Callable[[str], None]) -> None:
+    """Say, once in a process, why an engine decodes by PyTorch where compiled code was to be had."""
+    why = engine.decoder.why_not
+    if why and why not in _said:
+        _said.add(why)
+        say(f"PyTorch runs the model, which is slower than the compiled decoder: {why}.")
+
+
 def load_engine(
     run: str, which: str, say: Callable[[str], None], *, slots: int = 1, weights: Weights = "float32", threads: int = 0
 ) -> LoadedEngine:
-    """Load the best or last checkpoint of a run; what has to be said of broken ones is said.
+    """Load the best or last checkpoint of a run.
+
+    Broken checkpoints that are passed over, and a compiled decoder that could not be built, are told by `say`.
 
     Raises:
         InputError: there is no such run, it has no whole checkpoint, or weights are asked for that cannot be had.
@@ -49,5 +61,6 @@ def load_engine(
     torch.set_num_threads(1)  # What the compiled decoder leaves to torch is small.
     kept = load_kept(folder, which, "cpu", say)
     engine = Engine(kept.model, kept.tokenizer, slots=slots, weights=weights, threads=threads, compiled=True)
+    tell_why_not(engine, say)
     template = Template(kept.tokenizer.template) if kept.tokenizer.template else None
     return LoadedEngine(folder.name, kept, engine, template)

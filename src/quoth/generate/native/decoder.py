@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from quoth.generate.decoder import Rows, weight_bytes
+from quoth.generate.decoder import Rows, refuse_beyond_memory, refuse_other_shape, weight_bytes
 from quoth.generate.native.build import library
 from quoth.generate.sampling import Sampling
 from quoth.model.config import GPTConfig
@@ -27,25 +27,34 @@ FORMS: dict[str, int] = {"float32": 0, "bfloat16": 1, "int8": 2}
 # Of a weight; int8 has a float32 for each 32.
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1.125}
 NORMS = {"none": 0, "layernorm": 1, "rmsnorm": 2}
-AFTER = {"relu": 2, "gelu": 3, "swiglu": 4}
-# As decoder.cpp numbers them.
+ACTIVATIONS = {"relu": 2, "gelu": 3, "swiglu": 4}
+# As transformer.h numbers them.
 VECTORS = [
     *("attention_norm", "attention_norm_bias", "query_norm", "key_norm", "mlp_norm", "mlp_norm_bias"),
-    *("embed", "places", "cos", "sin"),
+    *("embedding", "positions", "cos", "sin"),
 ]
-MATRICES = ("project", "out", "up", "down")
-STEP: list[Any] = [ctypes.c_void_p, ctypes.c_int, *3 * [ctypes.c_void_p], ctypes.c_char_p, ctypes.c_void_p]
-DRAW: list[Any] = [ctypes.c_void_p, ctypes.c_int, *4 * [ctypes.c_void_p]]
-# Outputs that lie together in a matrix.
-PANEL = 32
+MATRICES = ("qkv", "out", "up", "down")
+# What each function takes after the decoder.
+FUNCTIONS: dict[str, list[Any]] = {
+    "threads": [ctypes.c_int],
+    "vector": [ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_int64],
+    "matrix": [ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_void_p],
+    "step": [ctypes.c_int, *3 * [ctypes.c_void_p], ctypes.c_char_p, ctypes.c_void_p],
+    "draw": [ctypes.c_int, *4 * [ctypes.c_void_p]],
+}
+# Numbers of a vector, and outputs that lie together in a matrix.
+LANES, PANEL = 16, 32
 
 
 class Shape(ctypes.Structure):
-    """What decoder.cpp calls Shape."""
+    """What transformer.h calls Shape."""
 
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("vocabulary", "context", "layers", "width", "heads", "kv_heads")),
-        *((name, ctypes.c_int32) for name in ("head_size", "hidden", "norm", "after", "learned", "rope", "qk_norm")),
+        *(
+            (name, ctypes.c_int32)
+            for name in ("head_size", "hidden", "norm", "activation", "learned", "rope", "qk_norm")
+        ),
         *((name, ctypes.c_int32) for name in ("form", "slots", "rows", "threads")),
         ("eps", ctypes.c_float),
     ]
@@ -74,21 +83,24 @@ class NativeDecoder:
     """
 
     exact = True
+    why_not = ""
 
     def __init__(
         self, model: GPT, *, slots: int = 1, rows: int = 128, weights: Weights = "float32", threads: int = 0
     ) -> None:
         c = model.config
         self.slots, self.rows, self.keep = slots, max(rows, slots), max(1, c.context // 2)
-        self.vocabulary = c.vocabulary
-        self._library = library()
-        self._library.decoder_new.restype = ctypes.c_void_p
-        self._library.decoder_step.argtypes, self._library.decoder_draw.argtypes = STEP, DRAW
+        self.vocabulary, self.config = c.vocabulary, c
+        refuse_beyond_memory(self.memory_bytes(c, slots, self.rows, weights), "cpu", slots, c.context)
+        self._library, self._pointer = library(), ctypes.c_void_p()
+        for name, takes in FUNCTIONS.items():
+            function = getattr(self._library, f"decoder_{name}")
+            function.argtypes, function.restype = [ctypes.c_void_p, *takes], ctypes.c_char_p
+        self._library.decoder_new.restype = ctypes.c_char_p
         shape = _shape(c, slots, self.rows, weights, max(1, threads))
-        self._pointer = ctypes.c_void_p(self._library.decoder_new(ctypes.byref(shape)))
-        if not self._pointer:
+        if said := self._library.decoder_new(ctypes.byref(shape), ctypes.byref(self._pointer)):
             needs = f"{slots} windows of {c.context:,} tokens and {max(1, threads)} threads"
-            raise InputError(f"There is not enough memory here for {needs}; take fewer --slots or --threads.")
+            raise InputError(f"The decoder for {needs} cannot be had here: {said.decode()}.")
         # At the interpreter's end a thread may still be in a step.
         weakref.finalize(self, self._library.decoder_free, self._pointer).atexit = False
         self._load(model)
@@ -96,33 +108,58 @@ class NativeDecoder:
         self.weight_bytes = int(numbers * BYTES[weights])
         self.threads = threads or self._fastest()
 
+    @staticmethod
+    def memory_bytes(c: GPTConfig, slots: int, rows: int, weights: Weights = "float32") -> int:
+        """How many bytes a decoder of this shape takes: its cache, its weights, and a step's rows."""
+        values = -(-c.head_size // LANES) * LANES
+        cache = 4 * c.layers * slots * c.kv_heads * -(-c.context // LANES) * LANES * (c.head_size + values)
+        qkv = (c.heads + 2 * c.kv_heads) * c.head_size
+        up = c.hidden * (2 if c.mlp == "swiglu" else 1)
+        layer = c.width * (qkv + c.heads * c.head_size + up + c.hidden)
+        packed = int(BYTES[weights] * (c.layers * layer + c.vocabulary * c.width))
+        tables = 4 * c.width * (c.vocabulary + (c.context if c.positions == "learned" else 0))
+        row = 2 * c.width + max(qkv, c.vocabulary) + c.hidden + c.heads * c.head_size
+        return cache + packed + tables + 4 * rows * row
+
+    def reload(self, model: GPT) -> None:
+        """Take new weights of the same shape, in the place of the old ones; see `Decoder`."""
+        refuse_other_shape(self.config, model)
+        if not can_decode(model):
+            raise InputError("The compiled decoder takes the weights of a plain float32 or 16-bit GPT on a CPU.")
+        self._load(model)
+
     def step(self, rows: Rows) -> Tensor:
         """Take in rows; the logits (answers, V) of those that are `wanted`, in order."""
         n, wanted, table = len(rows), bytes(rows.wanted), array("i", rows.token + rows.slot + rows.position)
         logit_RV = torch.empty(sum(wanted), self.vocabulary)
         at, _ = table.buffer_info()
-        self._library.decoder_step(self._pointer, n, at, at + 4 * n, at + 8 * n, wanted, logit_RV.data_ptr())
+        self._call("step", n, at, at + 4 * n, at + 8 * n, wanted, logit_RV.data_ptr())
         return logit_RV
 
     def draw(
         self, logit_RV: Tensor, rows: Sequence[int], samplings: Sequence[Sampling], uniforms: Sequence[float]
     ) -> list[int]:
-        wishes, row, token = array("d"), array("i", rows), array("i", rows)
+        parameters, row, token = array("d"), array("i", rows), array("i", rows)
         for s, u in zip(samplings, uniforms, strict=True):
-            wishes.extend((s.temperature, min(s.top_k, self.vocabulary), s.top_p, s.min_p, u))
-        given, drawn = (logit_RV.data_ptr(), *(a.buffer_info()[0] for a in (row, wishes))), token.buffer_info()[0]
-        self._library.decoder_draw(self._pointer, len(rows), *given, drawn)
+            parameters.extend((s.temperature, min(s.top_k, self.vocabulary), s.top_p, s.min_p, u))
+        given, drawn = (logit_RV.data_ptr(), *(a.buffer_info()[0] for a in (row, parameters))), token.buffer_info()[0]
+        self._call("draw", len(rows), *given, drawn)
         return token.tolist()
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        """Call one of the compiled functions; what it says of a failure is raised."""
+        if said := getattr(self._library, f"decoder_{name}")(self._pointer, *arguments):
+            raise InputError(f"The compiled decoder failed: {said.decode(errors='replace')}.")
 
     def _fastest(self) -> int:
         """How many threads take the shortest time for a token; more have to be clearly faster."""
         row, best, chosen = Rows([0], [0], [0], [True]), float("inf"), 1
         for threads in sorted({1, max(1, cores() // 2), cores()}):
-            self._library.decoder_threads(self._pointer, threads)
+            self._call("threads", threads)
             took = fastest(lambda: self.step(row), "cpu", seconds=0.02)
             if took < 0.9 * best:
                 best, chosen = took, threads
-        self._library.decoder_threads(self._pointer, chosen)
+        self._call("threads", chosen)
         return chosen
 
     def _load(self, model: GPT) -> None:
@@ -136,19 +173,19 @@ class NativeDecoder:
             if c.qk_norm:
                 self._vector(layer, "query_norm", attention.query_norm.weight)
                 self._vector(layer, "key_norm", attention.key_norm.weight)
-            self._matrix(layer, "project", [attention.query, attention.key, attention.value])
+            self._matrix(layer, "qkv", [attention.query, attention.key, attention.value])
             self._matrix(layer, "out", [attention.out])
             up = [mlp.gate, mlp.up] if isinstance(mlp, SwiGLU) else [mlp.up]
             self._matrix(layer, "up", up, interleaved=isinstance(mlp, SwiGLU))
             self._matrix(layer, "down", [mlp.down])
         self._norm(last, "attention_norm", model.norm)
-        self._vector(last, "embed", model.embed.weight)
+        self._vector(last, "embedding", model.embed.weight)
         if c.positions == "learned":
-            self._vector(last, "places", positions.table.weight)
+            self._vector(last, "positions", positions.table.weight)
         if c.positions == "rope":
             self._vector(last, "cos", positions.cos_TK)
             self._vector(last, "sin", positions.sin_TK)
-        self._matrix(last, "project", [model.head])
+        self._matrix(last, "qkv", [model.head])
 
     def _norm(self, layer: int, name: str, norm: nn.Module) -> None:
         if (weight := getattr(norm, "weight", None)) is not None:
@@ -158,9 +195,7 @@ class NativeDecoder:
 
     def _vector(self, layer: int, name: str, values: Tensor) -> None:
         array = _array(values)
-        self._library.decoder_vector(
-            self._pointer, layer, VECTORS.index(name), _address(array), ctypes.c_int64(array.size)
-        )
+        self._call("vector", layer, VECTORS.index(name), array.ctypes.data, array.size)
 
     def _matrix(self, layer: int, name: str, linears: Sequence[nn.Linear], *, interleaved: bool = False) -> None:
         """Linear layers of one input as one matrix; interleaved, a panel of each in turn."""
@@ -171,34 +206,28 @@ class NativeDecoder:
         ]
         weight = np.ascontiguousarray(_interleave(weights) if interleaved else np.concatenate(weights))
         bias = np.ascontiguousarray(_interleave(biases) if interleaved else np.concatenate(biases))
-        self._library.decoder_matrix(
-            self._pointer, layer, MATRICES.index(name), _address(weight), *weight.shape, _address(bias)
-        )
+        self._call("matrix", layer, MATRICES.index(name), weight.ctypes.data, *weight.shape, bias.ctypes.data)
 
 
 def _shape(c: GPTConfig, slots: int, rows: int, weights: Weights, threads: int) -> Shape:
     same = ("vocabulary", "context", "layers", "width", "heads", "kv_heads", "head_size", "hidden")
+    numbers = {name: getattr(c, name) for name in same} | {"slots": slots, "rows": rows, "threads": threads}
+    if wrong := [f"{name} of {value:,}" for name, value in numbers.items() if value >= 2**31]:
+        raise InputError(f"The compiled decoder takes numbers below 2^31, not {' and '.join(wrong)}.")
     return Shape(
-        **{name: getattr(c, name) for name in same},
+        **numbers,
         norm=NORMS[c.norm],
-        after=AFTER[c.mlp],
+        activation=ACTIVATIONS[c.mlp],
         learned=c.positions == "learned",
         rope=c.positions == "rope",
         qk_norm=c.qk_norm,
         form=FORMS[weights],
-        slots=slots,
-        rows=rows,
-        threads=threads,
         eps=c.norm_eps,
     )
 
 
 def _array(values: Tensor) -> NDArray[np.float32]:
     return np.ascontiguousarray(values.detach().float().cpu().numpy())
-
-
-def _address(array: NDArray[np.float32]) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
 
 
 def _interleave(arrays: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

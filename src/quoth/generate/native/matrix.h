@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -18,7 +19,7 @@ constexpr int PANEL = 2 * LANES;  // Outputs whose weights lie together.
 constexpr size_t HUGE_PAGE = 2 << 20;
 constexpr int GROUP = 32;  // Weights of int8 that share a scale, as in llama.cpp's q8_0.
 
-inline int padded(int n, int to) { return (n + to - 1) / to * to; }
+inline size_t padded(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 struct Free {
   void operator()(void* p) const { std::free(p); }
@@ -31,6 +32,7 @@ struct Array {
   T* at = nullptr;
   // `streamed` is for what is read from end to end: in pages of 2 MB the processor looks up fewer addresses.
   void make(size_t n, bool streamed = false) {
+    if (n > (SIZE_MAX - HUGE_PAGE) / sizeof(T)) throw std::bad_alloc();
     const size_t edge = streamed && n * sizeof(T) > HUGE_PAGE ? HUGE_PAGE : 64;
     memory.reset(std::calloc(n * sizeof(T) + edge, 1));
     if (!memory) throw std::bad_alloc();
@@ -63,7 +65,8 @@ struct Int8 {
 };
 
 enum Form { FLOAT32, BFLOAT16, INT8 };
-enum After { STORE, ADD, RELU, GELU, SWIGLU };
+// What becomes of a product: it is stored, added to what is there, or goes through an activation.
+enum Epilogue { STORE, ADD, RELU, GELU, SWIGLU };
 
 struct Matrix {
   int outputs = 0, inputs = 0, panels = 0;
@@ -74,31 +77,45 @@ struct Matrix {
 
   int groups() const { return (inputs + GROUP - 1) / GROUP; }
 
-  static size_t bytes(int n, int k, Form as) {
-    return (as == FLOAT32 ? 4 : as == BFLOAT16 ? 2 : 1) * size_t(padded(n, PANEL)) * padded(k, 2);
+  static size_t bytes(size_t n, size_t k, Form as) {
+    return (as == FLOAT32 ? 4 : as == BFLOAT16 ? 2 : 1) * padded(n, PANEL) * padded(k, 2);
   }
 
-  void pack(const float* rows, int n, int k, Form as, char* to) {
-    outputs = n, inputs = k, form = as, panels = padded(n, PANEL) / PANEL, weight = to;
+  void make(int n, int k, Form as, char* to) {
+    outputs = n, inputs = k, form = as, panels = padded(n, PANEL) / PANEL;
     if (as == INT8) scale.make(size_t(panels) * groups() * PANEL);
-    if (!bias.at) bias.make(panels * PANEL);
-    for (int out = 0; out < n; out++)
-      for (int g = 0; g < groups(); g++) pack_group(rows + size_t(out) * k, out, g);
+    bias.make(size_t(panels) * PANEL);
+    weight = to;
   }
 
-  void pack_group(const float* row, int out, int g) {
+  // One thread's share of the rows [outputs][inputs].
+  void pack(const float* rows, int t, int threads) {
+    for (int panel = panels * t / threads; panel < panels * (t + 1) / threads; panel++) {
+      const float* from = rows + size_t(panel) * PANEL * inputs;
+      const int lanes = std::min(PANEL, outputs - panel * PANEL);
+      if (form == FLOAT32) pack_panel(from, reinterpret_cast<float*>(weight), panel, lanes, [](float x) { return x; });
+      if (form == BFLOAT16) pack_panel(from, reinterpret_cast<uint16_t*>(weight), panel, lanes, rounded);
+      if (form == INT8)
+        for (int lane = 0; lane < lanes; lane++)
+          for (int g = 0; g < groups(); g++) pack_group(from + size_t(lane) * inputs, panel, lane, g);
+    }
+  }
+
+  template <class T, class F>
+  void pack_panel(const float* from, T* weight, int panel, int lanes, F convert) {
+    T* to = weight + size_t(panel) * inputs * PANEL;
+    for (int k = 0; k < inputs; k++, to += PANEL)
+      for (int lane = 0; lane < lanes; lane++) to[lane] = convert(from[size_t(lane) * inputs + k]);
+  }
+
+  void pack_group(const float* row, size_t panel, int lane, int g) {
     const int from = g * GROUP, to = std::min(inputs, from + GROUP);
-    const size_t panel = out / PANEL, lane = out % PANEL;
     float largest = 0;
     for (int k = from; k < to; k++) largest = std::max(largest, std::fabs(row[k]));
     const float step = largest / 127;
-    if (form == INT8) scale.at[(panel * groups() + g) * PANEL + lane] = step;
-    for (int k = from; k < to; k++) {
-      const size_t at = (panel * inputs + k) * PANEL + lane;
-      if (form == FLOAT32) reinterpret_cast<float*>(weight)[at] = row[k];
-      if (form == BFLOAT16) reinterpret_cast<uint16_t*>(weight)[at] = rounded(row[k]);
-      if (form == INT8) reinterpret_cast<int8_t*>(weight)[at] = step ? std::lrintf(row[k] / step) : 0;
-    }
+    scale.at[(panel * groups() + g) * PANEL + lane] = step;
+    for (int k = from; k < to; k++)
+      reinterpret_cast<int8_t*>(weight)[(panel * inputs + k) * PANEL + lane] = step ? std::lrintf(row[k] / step) : 0;
   }
 
   static uint16_t rounded(float x) {
@@ -136,10 +153,10 @@ __attribute__((noinline)) void tile(const Matrix& m, int panel, const float* x, 
 
 // What is done with R rows of P panels when they are summed.
 template <int R, int P>
-void finish(Vector (*y)[2 * P], After after, int panel, float* out, int stride) {
+void apply_epilogue(Vector (*y)[2 * P], Epilogue epilogue, int panel, float* out, int stride) {
   for (int r = 0; r < R; r++, out += stride) {
     if constexpr (P % 2 == 0) {
-      if (after == SWIGLU) {  // A panel of gates, then the one of values that belongs to it.
+      if (epilogue == SWIGLU) {  // A panel of gates, then the one of values that belongs to it.
         for (int v = 0; v < P; v++) {
           const Vector gate = y[r][v / 2 * 4 + v % 2], value = y[r][v / 2 * 4 + v % 2 + 2];
           store(out + panel / 2 * PANEL + v * LANES, gate * sigmoid(gate) * value);
@@ -150,38 +167,38 @@ void finish(Vector (*y)[2 * P], After after, int panel, float* out, int stride) 
     for (int v = 0; v < 2 * P; v++) {
       float* to = out + panel * PANEL + v * LANES;
       Vector x = y[r][v];
-      if (after == ADD) x += load<Vector>(to);
-      if (after == RELU) x = x > 0.0f ? x : every(0);
-      if (after == GELU) x *= sigmoid(1.5957691216f * (x + 0.044715f * x * x * x));  // Its tanh form, by 2 sigmoid - 1.
+      if (epilogue == ADD) x += load<Vector>(to);
+      if (epilogue == RELU) x = x > 0.0f ? x : every(0);
+      if (epilogue == GELU) x *= sigmoid(1.5957691216f * (x + 0.044715f * x * x * x));  // Its tanh form, by 2 sigmoid - 1.
       store(to, x);
     }
   }
 }
 
 template <class W, int R, int P>
-void block(const Matrix& m, int panel, const float* x, int in, float* out, int stride, After after) {
+void block(const Matrix& m, int panel, const float* x, int in, float* out, int stride, Epilogue epilogue) {
   Vector y[R][2 * P];
   tile<W, R, P>(m, panel, x, in, y);
-  finish<R, P>(y, after, panel, out, stride);
+  apply_epilogue<R, P>(y, epilogue, panel, out, stride);
 }
 
 template <class W, int P>
-void rows(const Matrix& m, int panel, const float* x, int n, int in, float* out, int stride, After after) {
+void rows(const Matrix& m, int panel, const float* x, int n, int in, float* out, int stride, Epilogue epilogue) {
   while (n) {
     const int r = n >= 6 ? 6 : n >= 4 ? 4 : n >= 2 ? 2 : 1;
     auto* work = r == 6 ? block<W, 6, P> : r == 4 ? block<W, 4, P> : r == 2 ? block<W, 2, P> : block<W, 1, P>;
-    work(m, panel, x, in, out, stride, after);
+    work(m, panel, x, in, out, stride, epilogue);
     n -= r, x += size_t(r) * in, out += size_t(r) * stride;
   }
 }
 
-// One thread's share of out = after(W x) for n rows: some of the panels, so that each weight is read once.
+// One thread's share of out = epilogue(W x) for n rows: some of the panels, so that each weight is read once.
 template <class W>
-void multiply(const Matrix& m, const float* x, int n, int in, float* out, int stride, After after, int t, int threads) {
-  const int unit = after == SWIGLU ? 2 : 1, units = m.panels / unit;
+void multiply(const Matrix& m, const float* x, int n, int in, float* out, int stride, Epilogue epilogue, int t, int threads) {
+  const int unit = epilogue == SWIGLU ? 2 : 1, units = m.panels / unit;
   int panel = units * t / threads * unit;
   const int end = units * (t + 1) / threads * unit;
-  for (; n == 1 && panel + 4 <= end; panel += 4) block<W, 1, 4>(m, panel, x, in, out, stride, after);
-  for (; panel + 2 <= end; panel += 2) rows<W, 2>(m, panel, x, n, in, out, stride, after);
-  if (panel < end) rows<W, 1>(m, panel, x, n, in, out, stride, after);
+  for (; n == 1 && panel + 4 <= end; panel += 4) block<W, 1, 4>(m, panel, x, in, out, stride, epilogue);
+  for (; panel + 2 <= end; panel += 2) rows<W, 2>(m, panel, x, n, in, out, stride, epilogue);
+  if (panel < end) rows<W, 1>(m, panel, x, n, in, out, stride, epilogue);
 }

@@ -6,9 +6,9 @@
 #include <vector>
 
 // Threads that take the same step together, and wait for each other by spinning: a phase lasts microseconds.
-class Team {
+class ThreadTeam {
  public:
-  explicit Team(int size) : size(size) {
+  explicit ThreadTeam(int size) : size(size) {
     try {
       for (int t = 1; t < size; t++) others.emplace_back([this, t] { serve(t); });
     } catch (...) {
@@ -16,7 +16,7 @@ class Team {
       throw;
     }
   }
-  ~Team() { end(); }
+  ~ThreadTeam() { end(); }
   void run(std::function<void(int)> task) {
     work = std::move(task);
     round.fetch_add(1);
@@ -29,13 +29,13 @@ class Team {
   int take() { return taken.fetch_add(1); }
   // Until all have come here, which ends a phase.
   void wait() {
-    const unsigned now = turn.load();
+    const unsigned now = phase.load();
     if (arrived.fetch_add(1) + 1 == size) {
       arrived.store(0);
       taken.store(0);
-      turn.fetch_add(1);
+      phase.fetch_add(1);
     } else {
-      for (int spins = 0; turn.load() == now; spins++) pause(spins);
+      for (int spins = 0; phase.load() == now; spins++) pause(spins);
     }
   }
   const int size;
@@ -65,6 +65,6 @@ class Team {
   }
   std::function<void(int)> work;
   std::vector<std::thread> others;
-  std::atomic<unsigned> round{0}, turn{0};
+  std::atomic<unsigned> round{0}, phase{0};
   std::atomic<int> arrived{0}, taken{0};
 };
