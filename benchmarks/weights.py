@@ -44,7 +44,7 @@ def measure(model: Any, tokenizer: Any, tokens: Any, form: Any, threads: int) ->
     """The exact loss by the compiled decoder, and its speed."""
     import torch
 
-    from quoth.generate.decoder import Rows
+    from quoth.generate.decoder import Batch
     from quoth.generate.engine import Engine
     from quoth.generate.native.decoder import NativeDecoder
     from quoth.generate.request import Request
@@ -53,7 +53,7 @@ def measure(model: Any, tokenizer: Any, tokens: Any, form: Any, threads: int) ->
     decoder = NativeDecoder(model, rows=context, weights=form, threads=threads)
     for start in range(0, len(tokens) - 1, context):
         window = torch.from_numpy(tokens[start : start + context + 1].astype("int64"))
-        rows = Rows()
+        rows = Batch()
         rows.add(0, 0, window[:-1].tolist(), len(window) - 1)
         total += torch.nn.functional.cross_entropy(decoder.step(rows), window[1:], reduction="sum").item()
     engine = Engine(model, tokenizer, weights=form, threads=threads, compiled=True)

@@ -11,8 +11,8 @@ import pytest
 from generate.models import model
 from generate.test_engine import engine_of
 
-from quoth.generate.choice import make_decoder
 from quoth.generate.decoder import TorchDecoder
+from quoth.generate.make_decoder import make_decoder
 from quoth.generate.native import build
 from quoth.generate.native.decoder import NativeDecoder
 from quoth.recipes.load_engine import tell_why_not

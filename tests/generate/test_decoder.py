@@ -16,9 +16,9 @@ from generate.models import ALPHABET, FAMILIES, model
 from model.adapters import KINDS, adapt
 from torch.utils.checkpoint import checkpoint
 
-from quoth.generate.choice import make_decoder
-from quoth.generate.decoder import Decoder, Rows, TorchDecoder, WindowDecoder
+from quoth.generate.decoder import Batch, Decoder, TorchDecoder, WindowDecoder
 from quoth.generate.engine import Engine
+from quoth.generate.make_decoder import make_decoder
 from quoth.generate.native import build
 from quoth.generate.native.decoder import NativeDecoder, can_decode
 from quoth.model.gpt import GPT, Block
@@ -42,8 +42,8 @@ def ids(n: int, vocabulary: int = len(ALPHABET), seed: int = 1) -> list[int]:
     return torch.randint(vocabulary, (n,), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
-def rows(*given: tuple[int, int, list[int], int]) -> Rows:
-    made = Rows()
+def rows(*given: tuple[int, int, list[int], int]) -> Batch:
+    made = Batch()
     for slot, first, tokens, wanted in given:
         made.add(slot, first, tokens, wanted)
     return made
@@ -187,7 +187,7 @@ def test_without_a_compiler_torch_decodes(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("kind", [NativeDecoder, TorchDecoder, WindowDecoder])
 def test_a_step_without_rows_answers_nothing(kind: type) -> None:
     decoder: Decoder = kind(model("modern"))
-    assert decoder.step(Rows()).shape == (0, len(ALPHABET))
+    assert decoder.step(Batch()).shape == (0, len(ALPHABET))
     assert decoder.draw(torch.empty(0, len(ALPHABET)), [], [], []) == []
 
 
@@ -201,7 +201,7 @@ def test_a_step_without_rows_answers_nothing(kind: type) -> None:
         (rows((0, 0, [1] * 9, 1)), "the number of rows 9 is not below 9"),
     ],
 )
-def test_rows_that_cannot_be_are_refused_by_the_compiled_decoder(given: Rows, said: str) -> None:
+def test_rows_that_cannot_be_are_refused_by_the_compiled_decoder(given: Batch, said: str) -> None:
     decoder = NativeDecoder(model("modern"), slots=2, rows=8)
     before = decoder.step(rows((0, 0, [1, 2], 1)))
     with pytest.raises(InputError, match=said):

@@ -19,10 +19,10 @@ from quoth.system.memory import available_bytes, size
 
 
 @dataclass
-class Rows:
-    """What a step takes in: for each row a token, its slot, its place in the window, and if its logits are wanted.
+class Batch:
+    """The rows of a step: for each a token, its slot, its position in the window, and whether its logits are wanted.
 
-    Rows of one slot follow each other, in the order of their places.
+    Rows of one slot follow each other, in the order of their positions.
     """
 
     token: list[int] = field(default_factory=list)
@@ -73,8 +73,8 @@ class Decoder(Protocol):
         """
         ...
 
-    def step(self, rows: Rows) -> Tensor:
-        """Take in rows, over what their slots held at these places; the logits (answers, V) of those wanted."""
+    def step(self, batch: Batch) -> Tensor:
+        """Take in a batch, over what its slots held at these positions; the logits (answers, V) of the wanted rows."""
         ...
 
     def draw(
@@ -84,7 +84,7 @@ class Decoder(Protocol):
         ...
 
 
-class Drawing:
+class TorchDraw:
     """The drawing of a `Decoder`, by PyTorch: rows that are drawn alike together."""
 
     def draw(
@@ -101,7 +101,7 @@ class Drawing:
         return tokens
 
 
-class TorchDecoder(Drawing):
+class TorchDecoder(TorchDraw):
     """`Decoder` for any model with a cache, on any device.
 
     All slots take part in a step whose rows are one a slot, so that a request is computed alike whoever its
@@ -134,18 +134,18 @@ class TorchDecoder(Drawing):
             raise InputError(f"The decoder holds {old.dtype} on {old.device}, not {new.dtype} on {new.device}.")
         self.model = model.eval()
 
-    def step(self, rows: Rows) -> Tensor:
+    def step(self, batch: Batch) -> Tensor:
         found: dict[int, Tensor] = {}
-        stretches = _stretches(rows)
+        stretches = _stretches(batch)
         alone = [s for s in stretches if s.stop - s.start > 1]
         together = [s.start for s in stretches if s.stop - s.start == 1]
         with reading(self.model):
             for stretch in alone:
-                logit_TV = self._read(rows, stretch)
+                logit_TV = self._read(batch, stretch)
                 found.update(zip(range(stretch.start, stretch.stop), logit_TV, strict=True))
             if together:
-                found.update(zip(together, self._next(rows, together), strict=True))
-        return self._stacked([found[row] for row, wanted in enumerate(rows.wanted) if wanted])
+                found.update(zip(together, self._next(batch, together), strict=True))
+        return self._stacked([found[row] for row, wanted in enumerate(batch.wanted) if wanted])
 
     def _stacked(self, logits: list[Tensor]) -> Tensor:
         if not logits:
@@ -153,17 +153,17 @@ class TorchDecoder(Drawing):
         # What is drawn is drawn in float64, which Apple's GPUs do not know.
         return torch.stack(logits).cpu() if self.device.type == "mps" else torch.stack(logits)
 
-    def _read(self, rows: Rows, stretch: slice) -> Tensor:
+    def _read(self, batch: Batch, stretch: slice) -> Tensor:
         """The logits (T, V) of one slot's rows."""
-        slot = rows.slot[stretch.start]
-        return self._logits(slice(slot, slot + 1), [rows.token[stretch]], [rows.position[stretch]])[0]
+        slot = batch.slot[stretch.start]
+        return self._logits(slice(slot, slot + 1), [batch.token[stretch]], [batch.position[stretch]])[0]
 
-    def _next(self, rows: Rows, at: list[int]) -> Tensor:
+    def _next(self, batch: Batch, at: list[int]) -> Tensor:
         """The logits (rows, V) of slots with one row each. The others' goes where nothing is kept."""
         token, place = [[0] for _ in range(self.slots)], [[self.context] for _ in range(self.slots)]
         for row in at:
-            token[rows.slot[row]], place[rows.slot[row]] = [rows.token[row]], [rows.position[row]]
-        return self._logits(slice(0, self.slots), token, place)[[rows.slot[row] for row in at], -1]
+            token[batch.slot[row]], place[batch.slot[row]] = [batch.token[row]], [batch.position[row]]
+        return self._logits(slice(0, self.slots), token, place)[[batch.slot[row] for row in at], -1]
 
     def _logits(self, slots: slice, token: list[list[int]], place: list[list[int]]) -> Tensor:
         token_BT, place_BT = (torch.tensor(x, device=self.device) for x in (token, place))
@@ -172,7 +172,7 @@ class TorchDecoder(Drawing):
         return self.model(token_BT, self.cache.layers, place_BT.clamp(max=self.context - 1)).float()  # type: ignore[no-any-return]
 
 
-class WindowDecoder(Drawing):
+class WindowDecoder(TorchDraw):
     """`Decoder` for blocks that keep no cache: each token reads the last `context` ones anew."""
 
     exact = False
@@ -188,14 +188,14 @@ class WindowDecoder(Drawing):
         refuse_other_shape(self.model.config, model)
         self.model = model.eval()
 
-    def step(self, rows: Rows) -> Tensor:
+    def step(self, batch: Batch) -> Tensor:
         answers = []
         device = next(self.model.parameters()).device
         with reading(self.model):
-            for row, token in enumerate(rows.token):
-                window = self.windows[rows.slot[row]]
-                window[rows.position[row] :] = [token]
-                if rows.wanted[row]:
+            for row, token in enumerate(batch.token):
+                window = self.windows[batch.slot[row]]
+                window[batch.position[row] :] = [token]
+                if batch.wanted[row]:
                     answers.append(self.model(torch.tensor([window], device=device))[0, -1].float())
         return torch.stack(answers) if answers else torch.empty(0, self.model.config.vocabulary)
 
@@ -243,7 +243,7 @@ def reading(model: GPT) -> torch.no_grad | torch.inference_mode:
     return torch.no_grad() if hasattr(model, "unshard") else torch.inference_mode()
 
 
-def _stretches(rows: Rows) -> list[slice]:
+def _stretches(batch: Batch) -> list[slice]:
     """Rows of one slot that belong together."""
-    ends = [i for i in range(1, len(rows)) if rows.slot[i] != rows.slot[i - 1]] + [len(rows)]
+    ends = [i for i in range(1, len(batch)) if batch.slot[i] != batch.slot[i - 1]] + [len(batch)]
     return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from quoth.generate.choice import make_decoder
 from quoth.generate.decoder import Decoder, TorchDecoder
-from quoth.generate.drawing import Ready, chances, draw_each
+from quoth.generate.draw_tokens import DrawTask, chances, draw_each
+from quoth.generate.make_decoder import make_decoder
 from quoth.generate.native.decoder import NativeDecoder, Weights, can_decode
 from quoth.generate.request import Generation, Request, Token
 from quoth.generate.sampling import Sampling
-from quoth.generate.slots import GUESSES, STRETCH, Slots, rows_of
+from quoth.generate.slots import GUESSES, STRETCH, Slots, batch_of
 from quoth.model.gpt import GPT
 from quoth.system.errors import InputError
 from quoth.text.tokenizer import Tokenizer
@@ -101,25 +101,25 @@ class Engine:
             dropped = self.slots.drop_cancelled(self.waiting)
             self.slots.admit(self.waiting)
         moved += [(generation, None) for generation in dropped]
-        if not (turns := self.slots.turns()):
+        if not (chunks := self.slots.schedule()):
             return moved
-        logit_RV = self.decoder.step(rows_of(turns))
+        logit_RV = self.decoder.step(batch_of(chunks))
         ready, at = [], 0
-        for turn in turns:
-            generation = turn.generation
+        for chunk in chunks:
+            generation = chunk.generation
             if generation.request.echo and not generation.answer:
-                follow = generation.window[generation.read + 1 :][: len(turn.tokens)]
+                follow = generation.window[generation.read + 1 :][: len(chunk.tokens)]
                 told = chances(logit_RV[at : at + len(follow)], follow, generation.request.logprobs or 0)
                 generation.prompt_chances += told
-            at += turn.wanted
-            if turn.ready:
-                ready.append(Ready(generation, turn.guessed, at - 1 - len(turn.guessed)))
-            self.slots.done(turn)
+            at += chunk.wanted
+            if chunk.ready:
+                ready.append(DrawTask(generation, chunk.guessed, at - 1 - len(chunk.guessed)))
+            self.slots.done(chunk)
         for one, drawn in zip(ready, draw_each(self.decoder, logit_RV, ready), strict=True):
             self._take(one, drawn, logit_RV)
         return moved
 
-    def _take(self, ready: Ready, drawn: list[int], logit_RV: Tensor) -> None:
+    def _take(self, ready: DrawTask, drawn: list[int], logit_RV: Tensor) -> None:
         """Add the drawn tokens, as long as those before them were guessed rightly."""
         generation = ready.generation
         if generation.request.tokens < 1:

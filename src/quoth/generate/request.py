@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from quoth.generate.detokenize import Detokenizer
 from quoth.generate.sampling import Sampling, Uniforms
-from quoth.generate.writing import Writing
 from quoth.system.errors import InputError
 from quoth.text.tokenizer import Tokenizer
 
@@ -99,7 +99,7 @@ class Generation:
         self.slot = -1
         self.window, self.read = list(request.prompt[-context:]), 0
         self.uniforms = Uniforms(request.seed, request.choice)
-        self._writing = Writing(tokenizer, request.stop, special=request.special)
+        self._detokenizer = Detokenizer(tokenizer, request.stop, special=request.special)
 
     @property
     def drawn(self) -> list[Token]:
@@ -109,14 +109,14 @@ class Generation:
     def take(self, id: int, chance: Chance | None) -> Token:  # noqa: A002
         """Add a drawn token, unless it is one that the answer ends at."""
         if ends := id in self.request.stop_ids:
-            text = self._writing.end()
+            text = self._detokenizer.end()
         else:
-            text = self._writing.add(id)
+            text = self._detokenizer.add(id)
             self.answer.append(id)
-        if ends or self._writing.stopped:
+        if ends or self._detokenizer.stopped:
             self.finish = "stop"
         elif len(self.answer) >= self.request.tokens:
-            self.finish, text = "length", text + self._writing.end()
+            self.finish, text = "length", text + self._detokenizer.end()
         token = Token(id, text, chance)
         self.text += text
         if ends:

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quoth.generate.decoder import Decoder, Rows
-from quoth.generate.lookup import guess
+from quoth.generate.decoder import Batch, Decoder
+from quoth.generate.prompt_lookup import guess
 from quoth.generate.request import Generation
 
 # A prompt is read in stretches of so many tokens, so that those who are writing do not wait long.
@@ -17,7 +17,7 @@ GUESSES = 8
 
 
 @dataclass
-class Turn:
+class Chunk:
     """A request's share of a step: the tokens that its slot reads next, and those guessed to follow them.
 
     The logits of the last `wanted` of both are asked for.
@@ -74,9 +74,9 @@ class Slots:
             del self.memory[generation.slot][generation.read :]
             self.running[generation.slot] = generation
 
-    def turns(self) -> list[Turn]:
+    def schedule(self) -> list[Chunk]:
         """Who reads what next: those who write come first, then stretches of prompts as far as there is room."""
-        turns, room = [], self.decoder.rows
+        chunks, room = [], self.decoder.rows
         active = sorted((g for g in self.running if g), key=lambda g: len(g.window) - g.read > 1)
         for generation in active:
             window, read = generation.window, generation.read
@@ -86,14 +86,14 @@ class Slots:
                 break
             told = generation.request.echo and not generation.answer
             last = read + len(tokens) == len(window)
-            turns.append(Turn(generation, tokens, guessed, len(tokens) if told else last * (1 + len(guessed))))
+            chunks.append(Chunk(generation, tokens, guessed, len(tokens) if told else last * (1 + len(guessed))))
             room -= len(tokens) + len(guessed)
-        return turns
+        return chunks
 
-    def done(self, turn: Turn) -> None:
+    def done(self, chunk: Chunk) -> None:
         """Note that a slot has read what it was given."""
-        turn.generation.read += len(turn.tokens)
-        self.memory[turn.generation.slot] += turn.tokens
+        chunk.generation.read += len(chunk.tokens)
+        self.memory[chunk.generation.slot] += chunk.tokens
 
     def grow(self, generation: Generation, token: int) -> None:
         """Put a drawn token at the end of the window; past the context only its newer part is kept, to be read anew."""
@@ -119,12 +119,12 @@ class Slots:
         return guess(window, left) if left > 0 else []
 
 
-def rows_of(turns: Sequence[Turn]) -> Rows:
-    """The rows that a decoder takes in."""
-    rows = Rows()
-    for turn in turns:
-        rows.add(turn.generation.slot, turn.generation.read, turn.tokens + turn.guessed, turn.wanted)
-    return rows
+def batch_of(chunks: Sequence[Chunk]) -> Batch:
+    """The rows that a decoder takes in for these chunks."""
+    batch = Batch()
+    for chunk in chunks:
+        batch.add(chunk.generation.slot, chunk.generation.read, chunk.tokens + chunk.guessed, chunk.wanted)
+    return batch
 
 
 def common(a: Sequence[int], b: Sequence[int]) -> int:

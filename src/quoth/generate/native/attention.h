@@ -33,8 +33,10 @@ class KeyValueCache {
     dot_products(query, key, value, position, score);
     const float scale = 1 / softmax(score, position, 1 / std::sqrt(float(head_size)));
     size_t k = 0;
-    for (; k + 4 * LANES <= value_stride; k += 4 * LANES) weighted_sum<4>(score, value + k, position, scale, out + k, head_size - k);
-    for (; k < value_stride; k += LANES) weighted_sum<1>(score, value + k, position, scale, out + k, head_size - k);
+    for (; k + 4 * LANES <= value_stride; k += 4 * LANES)
+      weighted_sum<4>(score, value + k, position, scale, out + k, head_size - k);
+    for (; k < value_stride; k += LANES)
+      weighted_sum<1>(score, value + k, position, scale, out + k, head_size - k);
   }
 
  private:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from quoth.generate.decoder import Rows, refuse_beyond_memory, refuse_other_shape, weight_bytes
+from quoth.generate.decoder import Batch, refuse_beyond_memory, refuse_other_shape, weight_bytes
 from quoth.generate.native.build import library
 from quoth.generate.sampling import Sampling
 from quoth.model.config import GPTConfig
@@ -128,9 +128,9 @@ class NativeDecoder:
             raise InputError("The compiled decoder takes the weights of a plain float32 or 16-bit GPT on a CPU.")
         self._load(model)
 
-    def step(self, rows: Rows) -> Tensor:
+    def step(self, batch: Batch) -> Tensor:
         """Take in rows; the logits (answers, V) of those that are `wanted`, in order."""
-        n, wanted, table = len(rows), bytes(rows.wanted), array("i", rows.token + rows.slot + rows.position)
+        n, wanted, table = len(batch), bytes(batch.wanted), array("i", batch.token + batch.slot + batch.position)
         logit_RV = torch.empty(sum(wanted), self.vocabulary)
         at, _ = table.buffer_info()
         self._call("step", n, at, at + 4 * n, at + 8 * n, wanted, logit_RV.data_ptr())
@@ -153,7 +153,7 @@ class NativeDecoder:
 
     def _fastest(self) -> int:
         """How many threads take the shortest time for a token; more have to be clearly faster."""
-        row, best, chosen = Rows([0], [0], [0], [True]), float("inf"), 1
+        row, best, chosen = Batch([0], [0], [0], [True]), float("inf"), 1
         for threads in sorted({1, max(1, cores() // 2), cores()}):
             self._call("threads", threads)
             took = fastest(lambda: self.step(row), "cpu", seconds=0.02)
@@ -198,7 +198,7 @@ class NativeDecoder:
         self._call("vector", layer, VECTORS.index(name), array.ctypes.data, array.size)
 
     def _matrix(self, layer: int, name: str, linears: Sequence[nn.Linear], *, interleaved: bool = False) -> None:
-        """Linear layers of one input as one matrix; interleaved, a panel of each in turn."""
+        """Linear layers of one input as one matrix; interleaved, a panel of each in chunk."""
         weights = [_array(linear.weight) for linear in linears]
         biases = [
             np.zeros(len(weight), np.float32) if linear.bias is None else _array(linear.bias)
@@ -231,7 +231,7 @@ def _array(values: Tensor) -> NDArray[np.float32]:
 
 
 def _interleave(arrays: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Blocks of PANEL rows of each array in turn; rows of zeros fill up the last."""
+    """Blocks of PANEL rows of each array in chunk; rows of zeros fill up the last."""
     rows, rest = len(arrays[0]), arrays[0].shape[1:]
     full = -(-rows // PANEL) * PANEL
     filled = [np.concatenate((a, np.zeros((full - rows, *rest), np.float32))) for a in arrays]

@@ -194,7 +194,8 @@ void rows(const Matrix& m, int panel, const float* x, int n, int in, float* out,
 
 // One thread's share of out = epilogue(W x) for n rows: some of the panels, so that each weight is read once.
 template <class W>
-void multiply(const Matrix& m, const float* x, int n, int in, float* out, int stride, Epilogue epilogue, int t, int threads) {
+void multiply(const Matrix& m, const float* x, int n, int in, float* out, int stride, Epilogue epilogue, int t,
+              int threads) {
   const int unit = epilogue == SWIGLU ? 2 : 1, units = m.panels / unit;
   int panel = units * t / threads * unit;
   const int end = units * (t + 1) / threads * unit;

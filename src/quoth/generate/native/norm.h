@@ -19,7 +19,8 @@ float reduce(const float* x, int n, F term, float rest = 0) {
 }
 
 // LayerNorm where the row is centred, RMSNorm where not; `bias` may be null.
-inline void normalize(const float* x, float* y, int n, const float* weight, const float* bias, bool centred, float eps) {
+inline void normalize(const float* x, float* y, int n, const float* weight, const float* bias, bool centred,
+                      float eps) {
   float mean = 0;
   if (centred) mean = reduce(x, n, [](Vector v) { return v; }) / n;
   const float squares = reduce(x, n, [=](Vector v) { return (v - mean) * (v - mean); }, mean);

@@ -32,7 +32,7 @@ struct Shape {
   float eps;
 };
 
-struct Rows {
+struct Batch {
   int n;
   const int32_t *token, *slot, *position;
   const uint8_t* wanted;
@@ -79,16 +79,16 @@ class Transformer {
     std::copy_n(bias, outputs, m.bias.at);
   }
 
-  void step(const Rows& given, float* out) {
-    check(given);
+  void step(const Batch& batch, float* out) {
+    check(batch);
     int answered = 0;
-    for (int row = 0; row < given.n; row++)
-      if (given.wanted[row]) answers.at[answered++] = row;
+    for (int row = 0; row < batch.n; row++)
+      if (batch.wanted[row]) answers.at[answered++] = row;
     team->run([&](int t) {
-      embed(given, t);
+      embed(batch, t);
       for (int layer = 0; layer < s.layers; layer++) {
-        attention(given, layer, t);
-        mlp(given.n, layer, t);
+        attention(batch, layer, t);
+        mlp(batch.n, layer, t);
       }
       head(answered, out, t);
     });
@@ -124,12 +124,12 @@ class Transformer {
     return s.layers * layer + Matrix::bytes(s.vocabulary, s.width, form);
   }
 
-  void check(const Rows& r) const {
-    if (r.n > s.rows) refuse("the number of rows", r.n, size_t(s.rows) + 1);
-    for (int row = 0; row < r.n; row++) {
-      check(r.token[row], s.vocabulary, "the token");
-      check(r.slot[row], s.slots, "the slot");
-      check(r.position[row], s.context, "the position");
+  void check(const Batch& batch) const {
+    if (batch.n > s.rows) refuse("the number of rows", batch.n, size_t(s.rows) + 1);
+    for (int row = 0; row < batch.n; row++) {
+      check(batch.token[row], s.vocabulary, "the token");
+      check(batch.slot[row], s.slots, "the slot");
+      check(batch.position[row], s.context, "the position");
     }
   }
 
@@ -157,12 +157,12 @@ class Transformer {
     team->wait();
   }
 
-  void embed(const Rows& given, int t) {
-    share(given.n, t, [&](int64_t row) {
+  void embed(const Batch& batch, int t) {
+    share(batch.n, t, [&](int64_t row) {
       float* x = residual.at + row * width_stride;
-      std::copy_n(vector(s.layers, EMBEDDING) + size_t(given.token[row]) * s.width, s.width, x);
+      std::copy_n(vector(s.layers, EMBEDDING) + size_t(batch.token[row]) * s.width, s.width, x);
       if (!s.learned) return;
-      const float* position = vector(s.layers, POSITIONS) + size_t(given.position[row]) * s.width;
+      const float* position = vector(s.layers, POSITIONS) + size_t(batch.position[row]) * s.width;
       for (int c = 0; c < s.width; c++) x[c] += position[c];
     });
   }
@@ -175,33 +175,35 @@ class Transformer {
     normalize(x, y, s.width, vector(layer, norm), layernorm ? vector(layer, norm + 1) : nullptr, layernorm, s.eps);
   }
 
-  void attention(const Rows& given, int layer, int t) {
-    share(given.n, t, [&](int64_t row) { normalize_row(row, row, layer, ATTENTION_NORM); });
-    multiply(layer, QKV, normed.at, given.n, width_stride, projected.at, qkv_stride, STORE, t);
-    share(int64_t(given.n) * s.kv_heads, t, [&](int64_t u) { store_key_value(given, layer, u / s.kv_heads, u % s.kv_heads, t); });
-    // Rows see more or fewer positions, so a thread that is free takes the next one; of a lone row, some heads.
-    const int some = given.n > 1 ? s.heads : (s.heads + team->size - 1) / team->size;
+  void attention(const Batch& batch, int layer, int t) {
+    share(batch.n, t, [&](int64_t row) { normalize_row(row, row, layer, ATTENTION_NORM); });
+    multiply(layer, QKV, normed.at, batch.n, width_stride, projected.at, qkv_stride, STORE, t);
+    share(int64_t(batch.n) * s.kv_heads, t, [&](int64_t u) {
+      store_key_value(batch, layer, u / s.kv_heads, u % s.kv_heads, t);
+    });
+    // Batch see more or fewer positions, so a thread that is free takes the next one; of a lone row, some heads.
+    const int some = batch.n > 1 ? s.heads : (s.heads + team->size - 1) / team->size;
     const int shares = (s.heads + some - 1) / some;
-    for (int u; (u = team->take()) < given.n * shares;) {
+    for (int u; (u = team->take()) < batch.n * shares;) {
       const int first = u % shares * some;
-      for (int head = first; head < std::min(first + some, s.heads); head++) attend(given, layer, u / shares, head, t);
+      for (int head = first; head < std::min(first + some, s.heads); head++) attend(batch, layer, u / shares, head, t);
     }
     team->wait();
-    multiply(layer, OUT, attention_output.at, given.n, attention_stride, residual.at, width_stride, ADD, t);
+    multiply(layer, OUT, attention_output.at, batch.n, attention_stride, residual.at, width_stride, ADD, t);
   }
 
-  void store_key_value(const Rows& given, int layer, int64_t row, int head, int t) {
+  void store_key_value(const Batch& batch, int layer, int64_t row, int head, int t) {
     const float* key = projected.at + row * qkv_stride + (s.heads + head) * s.head_size;
-    const int position = given.position[row];
+    const int position = batch.position[row];
     rotate(key, scratch[t].head.at, layer, KEY_NORM, position);
-    cache.store(layer, given.slot[row], head, position, scratch[t].head.at, key + s.kv_heads * s.head_size);
+    cache.store(layer, batch.slot[row], head, position, scratch[t].head.at, key + s.kv_heads * s.head_size);
   }
 
-  void attend(const Rows& given, int layer, int64_t row, int head, int t) {
-    const int position = given.position[row], kv_head = head / (s.heads / s.kv_heads);
+  void attend(const Batch& batch, int layer, int64_t row, int head, int t) {
+    const int position = batch.position[row], kv_head = head / (s.heads / s.kv_heads);
     rotate(projected.at + row * qkv_stride + head * s.head_size, scratch[t].head.at, layer, QUERY_NORM, position);
     float* out = attention_output.at + row * attention_stride + head * s.head_size;
-    cache.attend(layer, given.slot[row], kv_head, position, scratch[t].head.at, scratch[t].scores.at, out);
+    cache.attend(layer, batch.slot[row], kv_head, position, scratch[t].head.at, scratch[t].scores.at, out);
   }
 
   // RMSNorm on a head's queries or keys, and their rotation.
@@ -227,7 +229,9 @@ class Transformer {
   void head(int answered, float* out, int t) {
     share(answered, t, [&](int64_t i) { normalize_row(answers.at[i], i, s.layers, ATTENTION_NORM); });
     multiply(s.layers, QKV, normed.at, answered, width_stride, projected.at, logits_stride, STORE, t);
-    share(answered, t, [&](int64_t i) { std::copy_n(projected.at + i * logits_stride, s.vocabulary, out + i * s.vocabulary); });
+    share(answered, t, [&](int64_t i) {
+      std::copy_n(projected.at + i * logits_stride, s.vocabulary, out + i * s.vocabulary);
+    });
   }
 
   const Shape s;

@@ -15,7 +15,7 @@ from quoth.system.errors import InputError
 
 
 @dataclass(frozen=True)
-class Ready:
+class DrawTask:
     """A request whose next tokens are to be drawn: after what it has, and after each token guessed to follow.
 
     The logits are in as many rows, from `first` on.
@@ -30,7 +30,7 @@ class Ready:
         return range(self.first, self.first + 1 + len(self.guessed))
 
 
-def draw_each(decoder: Decoder, logit_RV: Tensor, ready: Sequence[Ready]) -> list[list[int]]:
+def draw_each(decoder: Decoder, logit_RV: Tensor, ready: Sequence[DrawTask]) -> list[list[int]]:
     """What each request draws, in each of its rows.
 
     Raises:
@@ -53,7 +53,7 @@ def draw_each(decoder: Decoder, logit_RV: Tensor, ready: Sequence[Ready]) -> lis
     return [[next(drawn) for _ in one.rows] for one in ready]
 
 
-def _adjusted(logit_RV: Tensor, one: Ready) -> Tensor:
+def _adjusted(logit_RV: Tensor, one: DrawTask) -> Tensor:
     """The logits with penalties and biases, each row's as if what was guessed before it were right."""
     request, logit_RV = one.generation.request, logit_RV.clone()
     for n, row in enumerate(one.rows):

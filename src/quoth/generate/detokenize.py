@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from quoth.text.tokenizer import Tokenizer
 
 
-class Writing:
+class Detokenizer:
     """The text of a growing answer, given out in pieces.
 
     No piece splits a character, or holds what may become a stop string; `stopped` is true once one was met, and
     nothing comes after it. The names of special tokens are no text, unless `special` asks for them; one that is a stop
     string stops all the same.
 
-    >>> writing = Writing(Bytes(), stop=["lo"])                     # doctest: +SKIP
-    >>> [writing.add(i) for i in b"hello"], writing.stopped         # doctest: +SKIP
+    >>> detokenizer = Detokenizer(Bytes(), stop=["lo"])                     # doctest: +SKIP
+    >>> [detokenizer.add(i) for i in b"hello"], detokenizer.stopped         # doctest: +SKIP
     (['h', 'e', '', 'l', ''], True)
     """
 

@@ -7,20 +7,20 @@ from types import MappingProxyType
 
 import pytest
 
-from quoth.generate.writing import Writing
+from quoth.generate.detokenize import Detokenizer
 from quoth.text.tokenizer import Bytes, Tokenizer
 
 
 def text_of(ids: Iterable[int], tokenizer: Tokenizer, stop: Sequence[str] = ()) -> Iterator[str]:
     """The pieces of text that ids come to."""
-    writing = Writing(tokenizer, stop)
+    detokenizer = Detokenizer(tokenizer, stop)
     for token in ids:
-        if text := writing.add(token):
+        if text := detokenizer.add(token):
             yield text
-        if writing.stopped:
-            assert writing.add(token) == writing.end() == ""
+        if detokenizer.stopped:
+            assert detokenizer.add(token) == detokenizer.end() == ""
             return
-    if text := writing.end():
+    if text := detokenizer.end():
         yield text
 
 
@@ -66,10 +66,10 @@ class WithSpecial(Bytes):
 def test_special_tokens_are_no_text_unless_asked_for_and_stop_all_the_same(
     stop: list[str], special: bool, expected: str, stopped: bool
 ) -> None:
-    writing = Writing(WithSpecial(), stop, special=special)
-    pieces = [writing.add(i) for i in (*b"n", 257, *"ée".encode(), 256)]
-    assert "".join(pieces) + writing.end() == expected
-    assert writing.stopped == stopped
+    detokenizer = Detokenizer(WithSpecial(), stop, special=special)
+    pieces = [detokenizer.add(i) for i in (*b"n", 257, *"ée".encode(), 256)]
+    assert "".join(pieces) + detokenizer.end() == expected
+    assert detokenizer.stopped == stopped
 
 
 def test_the_text_of_a_prompt_is_no_special_token() -> None:
