@@ -169,7 +169,8 @@ void apply_epilogue(Vector (*y)[2 * P], Epilogue epilogue, int panel, float* out
       Vector x = y[r][v];
       if (epilogue == ADD) x += load<Vector>(to);
       if (epilogue == RELU) x = x > 0.0f ? x : every(0);
-      if (epilogue == GELU) x *= sigmoid(1.5957691216f * (x + 0.044715f * x * x * x));  // Its tanh form, by 2 sigmoid - 1.
+      // GELU's tanh form: (1 + tanh a) / 2 is sigmoid(2 a).
+      if (epilogue == GELU) x *= sigmoid(1.5957691216f * (x + 0.044715f * x * x * x));
       store(to, x);
     }
   }
