@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from interop.test_hugging_face import TEXT, bpe, made
+from quoth.serve.answers import Reply
+from quoth.serve.asked import Served
 from tokenizers import Tokenizer as Library
 from transformers import AutoTokenizer
 
@@ -21,8 +23,6 @@ from quoth.interop.export import export_gguf, export_hf
 from quoth.interop.gguf_file import read
 from quoth.interop.importing import import_model
 from quoth.interop.tokenizer_files import SPLITS
-from quoth.serve.answers import Reply
-from quoth.serve.asked import Served
 from quoth.system.errors import InputError
 from quoth.text.tokenizer import Tokenizer, decode, load, spelling
 

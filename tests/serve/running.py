@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -11,14 +12,14 @@ from types import MappingProxyType
 from typing import Any
 
 import httpx
-import uvicorn
 from generate.models import model
 
 from quoth.cli.serve import listen
 from quoth.generate.engine import Engine
 from quoth.model.gpt import GPT
 from quoth.serve.app import create_app
-from quoth.serve.asked import Limits, Served
+from quoth.serve.connection import make_server
+from quoth.serve.requests import Limits, ServedModel
 from quoth.text.chat import Template
 from quoth.text.tokenizer import Bytes, Tokenizer
 
@@ -38,18 +39,18 @@ class ChatBytes(Bytes):
 
     @property
     def pieces(self) -> list[bytes]:  # type: ignore[override]
-        return [*(bytes([i]) for i in range(256)), *(name.encode() for name in self.special)]
+        return [*(bytes([i]) for i in range(256)), *(b"" for _ in self.special)]
 
 
 # What the engines of served models were made from.
 GPTS: dict[str, GPT] = {}
 
 
-def served(name: str, tokenizer: Tokenizer, **given: Any) -> Served:
+def served(name: str, tokenizer: Tokenizer, **given: Any) -> ServedModel:
     gpt = GPTS[name] = model("modern", vocabulary=tokenizer.vocabulary, **({"context": 64} | given.pop("shape", {})))
     engine = Engine(gpt, tokenizer, **({"slots": 4, "threads": 1, "compiled": True} | given))
     template = Template(tokenizer.template) if tokenizer.template else None
-    return Served(name, engine, 1_700_000_000, template, "quoth-0123")
+    return ServedModel(name, engine, 1_700_000_000, template, "quoth-0123")
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Running:
     """A server under way."""
 
     url: str
-    models: dict[str, Served]
+    models: dict[str, ServedModel]
     client: httpx.Client
 
     def health(self) -> dict[str, Any]:
@@ -75,10 +76,10 @@ class Running:
 
 
 @contextmanager
-def running(models: Sequence[Served], limits: Limits | None = None, **given: Any) -> Iterator[Running]:
+def running(models: Sequence[ServedModel], limits: Limits | None = None, **given: Any) -> Iterator[Running]:
     listener = listen("127.0.0.1", 0)
     app = create_app(models, limits, **given)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1))
+    server = make_server(app, limits or Limits(), log_level="error", timeout_graceful_shutdown=1)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -89,3 +90,16 @@ def running(models: Sequence[Served], limits: Limits | None = None, **given: Any
     server.should_exit = True
     thread.join(10)
     assert not thread.is_alive()
+
+
+def raw(server: Running, request: bytes, *, wait: float = 5.0, leaves: bool = True) -> bytes:
+    """Send bytes as they are, and no more if one leaves; what comes back until the other side closes."""
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=wait) as connection:
+        connection.sendall(request)
+        if leaves:
+            connection.shutdown(socket.SHUT_WR)
+        got = b""
+        while part := connection.recv(65536):
+            got += part
+    return got

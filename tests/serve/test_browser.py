@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from serve.running import ALPHABET, ChatBytes, Running, running, served
+from torch import Tensor
 
+from quoth.generate.decoder import Rows
+from quoth.serve.requests import Limits, ServedModel
 from quoth.text.tokenizer import Bytes, Characters
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -25,8 +30,23 @@ WIDE, NARROW = {"width": 1280, "height": 860}, {"width": 390, "height": 800}
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Running]:
-    with running([served("base", Characters(ALPHABET)), served("other", Bytes()), served("chat", ChatBytes())]) as one:
+    names = {"base": Characters(ALPHABET), "other": Bytes(), "chat": ChatBytes(), "chat too": ChatBytes()}
+    models = [served(name, tokenizer, shape={"context": 256}) for name, tokenizer in names.items()]
+    with running([*models, slow()], Limits(tokens=10**6)) as one:
         yield one
+
+
+def slow() -> ServedModel:
+    """A model that never ends before it is stopped."""
+    model = served("slow", Characters(ALPHABET))
+    step = model.engine.decoder.step
+
+    def wait(rows: Rows) -> Tensor:
+        time.sleep(0.005)
+        return step(rows)
+
+    model.engine.decoder.step = wait  # type: ignore[method-assign]
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +68,7 @@ def page(browser: playwright.Browser, site: Running, request: pytest.FixtureRequ
     one.wait_for_selector("#models label")
     yield one
     context.close()
-    assert not [problem for problem in problems if "status of 400" not in problem]
+    assert not [problem for problem in problems if "status of 400" not in problem and "net::ERR" not in problem]
 
 
 def write(page: playwright.Page, text: str, tokens: int = 12) -> None:
@@ -108,15 +128,17 @@ def test_all_of_it_by_keyboard(page: playwright.Page) -> None:
 
 
 def test_it_can_be_stopped(page: playwright.Page, site: Running) -> None:
+    page.uncheck("text=base")
+    page.check("text=slow")
     page.evaluate("document.getElementById('settings').open = true")
-    page.fill("#tokens", "4096")
+    page.fill("#tokens", str(10**6))
     page.fill("#prompt", "abc ")
     page.press("#prompt", "Control+Enter")
-    page.wait_for_selector("#stop:not([hidden])")
+    page.locator(".token:not(.prompt)").first.wait_for(state="attached")  # A line break is not visible.
     page.keyboard.press("Escape")
     page.wait_for_selector("#stop", state="hidden")
     assert "stopped" in page.inner_text(".facts")
-    assert site.is_idle()
+    assert site.is_idle(30.0)
 
 
 def test_several_runs_side_by_side(page: playwright.Page) -> None:
@@ -132,7 +154,7 @@ def test_several_runs_side_by_side(page: playwright.Page) -> None:
 
 def test_a_conversation(page: playwright.Page, site: Running) -> None:
     page.uncheck("text=base")
-    page.check("text=chat")
+    page.locator("#models input").nth(2).check()
     write(page, "hello")
     write(page, "again")
     turns = page.locator(".turn")
@@ -150,6 +172,85 @@ def test_a_conversation(page: playwright.Page, site: Running) -> None:
     page.click("#again")
     page.wait_for_selector("#stop", state="hidden")
     assert page.locator(".turn").count() == 4
+
+
+def sent(page: playwright.Page) -> list[dict[str, Any]]:
+    """The bodies of the requests for answers from now on."""
+    bodies: list[dict[str, Any]] = []
+    page.on("request", lambda request: bodies.append(request.post_data_json) if request.method == "POST" else None)
+    return bodies
+
+
+def test_each_of_two_runs_is_sent_what_it_was_told_and_said_itself(page: playwright.Page) -> None:
+    page.uncheck("text=base")
+    page.locator("#models input").nth(2).check()
+    bodies = sent(page)
+    write(page, "one")
+    page.locator("#models input").nth(3).check()
+    write(page, "two")
+    write(page, "three")
+    page.click("#again")
+    page.wait_for_selector("#stop", state="hidden")
+    assert [turn.inner_text() for turn in page.locator("article").nth(1).locator(".user").all()] == ["two", "three"]
+    for column, name, heard in ((0, "chat", ["one", "two", "three"]), (1, "chat too", ["two", "three"])):
+        answers = page.locator("article").nth(column).locator(".assistant")
+        said = [answer.evaluate("e => e.textContent") for answer in answers.all()]
+        mine = [body["messages"] for body in bodies if body["model"] == name]
+        before = [
+            message
+            for text, answer in zip(heard[:-1], said[:-1], strict=True)
+            for message in ({"role": "user", "content": text}, {"role": "assistant", "content": answer})
+        ]
+        whole = [*before, {"role": "user", "content": heard[-1]}]
+        expected = [whole[: 2 * n + 1] for n in range(len(heard))]
+        assert mine == [*expected, whole]
+
+
+def test_a_run_that_is_chosen_again_shows_what_it_is_sent(page: playwright.Page) -> None:
+    page.uncheck("text=base")
+    page.locator("#models input").nth(2).check()
+    write(page, "one")
+    before = page.locator(".turn").all_text_contents()
+    page.locator("#models input").nth(2).uncheck()
+    page.locator("#models input").nth(2).check()
+    assert page.locator(".turn").all_text_contents() == before
+    bodies = sent(page)
+    write(page, "two")
+    assert [message["content"] for message in bodies[0]["messages"]] == [*before, "two"]
+
+
+def test_enter_says_and_shift_enter_breaks_the_line(page: playwright.Page) -> None:
+    page.press("#prompt", "Enter")
+    assert page.input_value("#prompt") == "\n"  # A text to go on from has lines.
+    page.uncheck("text=base")
+    page.locator("#models input").nth(2).check()
+    page.fill("#prompt", "a")
+    page.press("#prompt", "Shift+Enter")
+    assert page.input_value("#prompt") == "a\n"
+    page.press("#prompt", "Enter")
+    page.wait_for_selector("#stop", state="hidden")
+    assert page.locator(".turn.user").all_text_contents() == ["a\n"]
+
+
+def test_what_fails_takes_no_text_away(page: playwright.Page) -> None:
+    write(page, "abc ")
+    before = text_of(page)
+    write(page, "abZ")
+    assert page.locator("#status.problem").count() == 1
+    assert text_of(page) == before
+    assert page.input_value("#prompt") == "abZ"
+    page.uncheck("text=base")
+    page.locator("#models input").nth(2).check()
+    write(page, "hello")
+    said = page.locator(".turn").all_text_contents()
+    page.route("**/v1/chat/completions", lambda route: route.abort())
+    write(page, "lost?")
+    assert page.inner_text("#status") == "The server cannot be reached."
+    assert page.input_value("#prompt") == "lost?"
+    assert page.locator(".turn").all_text_contents() == said
+    page.click("#again")
+    page.wait_for_selector("#stop", state="hidden")
+    assert page.locator(".turn").all_text_contents() == said
 
 
 def test_a_refusal_is_told(page: playwright.Page) -> None:
@@ -196,6 +297,6 @@ def test_screenshots(page: playwright.Page) -> None:
     page.keyboard.press("Escape")
     page.uncheck("text=base")
     page.uncheck("text=other")
-    page.check("text=chat")
+    page.locator("#models input").nth(2).check()
     write(page, "hello there", 40)
     page.screenshot(path=folder / f"chat-{name}.png")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import openai
 import pytest
 import torch
@@ -190,7 +191,7 @@ def test_penalties_and_biases_reach_the_engine(client: openai.OpenAI) -> None:
             openai.BadRequestError,
             "temperature: .*equal to 2",
         ),
-        (dict(model="base", prompt="a", top_p=0), openai.BadRequestError, "top_p: .*greater than 0"),
+        (dict(model="base", prompt="a", top_p=-0.1), openai.BadRequestError, "top_p: .*greater than or equal to 0"),
         (dict(model="base", prompt="a", n=17), openai.BadRequestError, "n: "),
         (dict(model="base", prompt="a", stop=["a"] * 5), openai.BadRequestError, "stop"),
         (dict(model="base", prompt="a", max_tokens=100_000), openai.BadRequestError, "At most 4,096 new tokens"),
@@ -224,3 +225,79 @@ def test_a_window_slides_past_the_context(client: openai.OpenAI, server: Running
 def test_what_chats_cannot_do(client: openai.OpenAI, field: Any) -> None:
     with pytest.raises(openai.BadRequestError, match=r"tools|response_format|top_logprobs"):
         client.chat.completions.create(model="chat", messages=MESSAGES, **field)
+
+
+def test_special_tokens_are_no_text_unless_they_are_asked_for(client: openai.OpenAI) -> None:
+    """A model that is biased to write one among letters."""
+    given: Any = dict(model="chat", messages=MESSAGES, max_tokens=12, seed=4, logit_bias={"256": 100}, logprobs=True)
+    hidden = client.chat.completions.create(**given)
+    assert hidden.choices[0].message.content == ""
+    assert hidden.usage.completion_tokens == 12
+    assert [token.bytes for token in hidden.choices[0].logprobs.content] == [None] * 12
+    streamed = client.chat.completions.create(**given, stream=True)
+    assert not any(c.choices[0].delta.content for c in streamed)
+    shown = client.chat.completions.create(**given, extra_body={"skip_special_tokens": False})
+    assert shown.choices[0].message.content == "<|user|>" * 12
+    echoed = client.completions.create(
+        model="chat", prompt=[256, 97, 256, 98], echo=True, logprobs=0, max_tokens=1, logit_bias={"256": 100}
+    )
+    assert echoed.choices[0].text == "ab"
+    assert echoed.choices[0].logprobs.text_offset == [0, 0, 1, 1, 2]
+
+
+def test_developers_are_heard_as_the_system(client: openai.OpenAI) -> None:
+    told = [
+        client.chat.completions.create(
+            model="chat", messages=[{"role": role, "content": "be"}, MESSAGES[1]], max_tokens=12, seed=4
+        )
+        for role in ("developer", "system")
+    ]
+    assert told[0].choices[0].message.content == told[1].choices[0].message.content
+    assert told[0].usage == told[1].usage
+
+
+@pytest.mark.parametrize(
+    ("given", "like"),
+    [
+        ({"top_p": 0}, {"temperature": 0}),
+        ({"top_k": -1}, {}),
+        ({"logprobs": False}, {}),
+        ({"model": "base", "echo": None, "n": None, "stop": None, "stream_options": {"include_usage": None}}, {}),
+        ({"logit_bias": None, "best_of": None, "suffix": None, "seed": 5, "user": None, "temperature": None}, {}),
+        ({"temperature": 1.0, "skip_special_tokens": None, "stream": None}, {}),
+    ],
+)
+def test_what_other_servers_take_is_taken(client: openai.OpenAI, given: Any, like: Any) -> None:
+    """What vLLM, or llama.cpp's server, understands."""
+    base = {"prompt": "abc", "max_tokens": 20, "seed": 5}
+    got, expected = (
+        httpx.post(f"{client.base_url}completions", json={**base, **more}).json() for more in (given, like)
+    )
+    assert got["choices"] == expected["choices"]
+
+
+def test_no_model_and_no_prompt_may_be_null(client: openai.OpenAI) -> None:
+    got = httpx.post(f"{client.base_url}completions", json={"model": None, "prompt": None})
+    assert got.status_code == 200
+    got = httpx.post(f"{client.base_url}completions", json={"prompt": "ab", "logprobs": True, "seed": 1})
+    assert len(got.json()["choices"][0]["logprobs"]["top_logprobs"][0]) in (1, 2)
+
+
+def test_minus_one_is_as_many_tokens_as_there_is_room_for(client: openai.OpenAI) -> None:
+    got = client.completions.create(model="base", prompt="abc", max_tokens=-1)
+    assert got.usage.completion_tokens == 64 - 3
+    got = client.chat.completions.create(model="base", messages=[{"role": "user", "content": "abc"}], max_tokens=-1)
+    assert got.usage.completion_tokens == 64 - 3
+    chat: Any = {"messages": [{"role": "user", "content": "abc", "name": None}], "tools": None, "logprobs": False}
+    chat |= {"top_logprobs": 0, "max_completion_tokens": -1, "response_format": None, "answer_ids": None}
+    assert httpx.post(f"{client.base_url}chat/completions", json={"model": "base", **chat}).status_code == 200
+
+
+def test_addresses_that_clients_use(server: Running) -> None:
+    listed = server.client.get("/v1/models")
+    slashed = server.client.get("/v1/models/")
+    assert slashed.json() == listed.json()
+    for path in ("/", "/health", "/v1/models", "/v1/models/base", "/metrics", "/static/app.js"):
+        head, get = server.client.head(path), server.client.get(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-type"] == get.headers["content-type"]

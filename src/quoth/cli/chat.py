@@ -146,7 +146,7 @@ def lines(asks: bool) -> Iterator[str]:
 
 
 def handled(text: str, talk: Conversation) -> bool:
-    """Do what a line asks for other than an answer; whether that was all."""
+    """Do what a line asks for, and return whether no answer is wanted besides."""
     screen, word = console(True), text.strip()
     if word == "/again":
         talk.take_back("assistant")
@@ -170,7 +170,8 @@ def speak(a: Arguments, talk: Conversation, sampling: Sampling, seed: int) -> No
     from quoth.generate.request import Request
     from quoth.text.chat import TemplateError
 
-    ends = frozenset(talk.engine.tokenizer.ends)
+    tokenizer = talk.engine.tokenizer
+    ends = frozenset(tokenizer.ends)
     try:
         ids = talk.prompt()
         request = Request(prompt=ids, tokens=a.tokens, sampling=sampling, seed=seed, stop=a.stop, stop_ids=ends)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,7 +18,7 @@ from quoth.system.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from quoth.serve.asked import Served
+    from quoth.serve.requests import ServedModel
 
 
 @dataclass
@@ -24,15 +26,17 @@ class Arguments:
     """Serve runs to programs, by OpenAI's API, and to browsers, by a page.
 
     Attributes:
-        runs: runs' folders, their names, or latest; the first is who answers those that name none.
+        runs: runs' folders, their names, or latest; the first one answers requests that name none.
         host: the address to listen on; only this machine reaches 127.0.0.1.
         port: 0 takes a free one.
         api_key_env: the environment variable with the key that clients must show.
         allow_host: a name, besides localhost and addresses, under which the server may be reached.
+        cors: an origin, such as https://my.example, whose pages in a browser may use the server; * for everybody's.
         slots: how many answers are written at once.
-        max_waiting: how many more may wait; who comes then is told to try again.
+        context: how many tokens of a conversation are kept in mind; 0 takes each run's own.
+        max_waiting: how many more requests may wait; later ones are told to try again.
         max_tokens: how many new tokens an answer may have.
-        max_seconds: how long it may take.
+        max_seconds: how many seconds an answer may take.
         checkpoint: best or last.
         weights: float32, bfloat16 or int8; smaller ones are read faster and are less exact.
         threads: 0 tries out how many are fastest.
@@ -48,7 +52,9 @@ class Arguments:
     allow_host: Annotated[tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(metavar="NAME")] = field(
         default_factory=list
     )
+    cors: Annotated[tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(metavar="ORIGIN")] = field(default_factory=list)
     slots: int = 8
+    context: int = 0
     max_waiting: int = 64
     max_tokens: int = 4096
     max_seconds: float = 600.0
@@ -62,27 +68,26 @@ def main(arguments: list[str], started: float) -> None:
     a = parse(Arguments, arguments, "serve")
     check(a)
     key = key_of(a)
+    warn_of_everybody(a, key)
     listener = listen(a.host, a.port)
     try:
-        import uvicorn
-
         from quoth.serve.app import create_app
-        from quoth.serve.asked import Limits
+        from quoth.serve.connection import make_server
+        from quoth.serve.requests import Limits
     except ModuleNotFoundError as error:
         raise InputError(
             f"quoth serve needs {error.name}, which is not installed; pip install 'quoth[serve]' brings it."
         ) from error
     models = load(a)
     limits = Limits(tokens=a.max_tokens, seconds=a.max_seconds, waiting=a.max_waiting)
-    app = create_app(models, limits, key=key, hosts=a.allow_host)
+    app = create_app(models, limits, key=key, hosts=a.allow_host, origins=a.cors)
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if a.json:
         print_json({"url": url, "models": [model.name for model in models]})
     else:
         tell(url, models)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
-    uvicorn.Server(config).run(sockets=[listener])
+    make_server(app, limits).run(sockets=[listener])
 
 
 def check(a: Arguments) -> None:
@@ -93,14 +98,16 @@ def check(a: Arguments) -> None:
     """
     if not 0 <= a.port < 65536:
         raise InputError(f"--port must lie in 0 to 65535, not {a.port}.")
-    if a.slots < 1 or a.max_tokens < 1 or a.max_waiting < 0 or a.threads < 0 or not a.max_seconds > 0:
+    if a.slots < 1 or a.max_tokens < 1 or min(a.max_waiting, a.threads, a.context) < 0 or not a.max_seconds > 0:
         raise InputError("--slots, --max-tokens and --max-seconds must be more than 0, the other numbers 0 or more.")
+    if wrong := [origin for origin in a.cors if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin)]:
+        raise InputError(f"--cors must be * or an origin such as https://my.example without a path, not {wrong[0]!r}.")
     if len(set(a.runs)) < len(a.runs):
         raise InputError("A run can be served once only.")
 
 
 def key_of(a: Arguments) -> str | None:
-    """The key in the environment.
+    """Return the key that the environment holds, if one is asked for.
 
     Raises:
         InputError: the variable is not set.
@@ -112,8 +119,19 @@ def key_of(a: Arguments) -> str | None:
     return key
 
 
+def warn_of_everybody(a: Arguments, key: str | None) -> None:
+    """Warn where other machines may use the server without a key."""
+    try:
+        alone = a.host == "localhost" or ipaddress.ip_address(a.host).is_loopback
+    except ValueError:
+        alone = False
+    if not alone and key is None:
+        who = f"With --host {a.host}, everybody who reaches this machine may use the server"
+        warn(f"{who}; --api-key-env NAME asks for a key.")
+
+
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that nobody else has.
+    """Open a socket on an address that nobody else listens on.
 
     Raises:
         InputError: the address is taken, or is none of this machine's.
@@ -131,31 +149,35 @@ def listen(host: str, port: int) -> socket.socket:
         raise InputError(said) from error
 
 
-def load(a: Arguments) -> list[Served]:
-    """The models of the runs."""
+def load(a: Arguments) -> list[ServedModel]:
+    """Load the models of the runs."""
     from quoth.recipes.load_engine import load_engine
-    from quoth.serve.asked import Served
+    from quoth.serve.requests import ServedModel
 
-    models = []
+    models, taken = [], 0
     for name in a.runs:
-        run = load_engine(name, a.checkpoint, warn, slots=a.slots, weights=a.weights, threads=a.threads)
+        run = load_engine(
+            name, a.checkpoint, warn,
+            slots=a.slots, weights=a.weights, threads=a.threads, context=a.context, taken=taken,
+        )  # fmt: skip
+        taken += run.engine.memory_bytes(run.checkpoint.model, a.slots, weights=a.weights)
         folder = run.checkpoint.folder
         made = int((folder / "manifest.json").stat().st_mtime)
-        models.append(Served(run.name, run.engine, made, run.template, fingerprint_of(folder)))
+        models.append(ServedModel(run.name, run.engine, made, run.template, fingerprint_of(folder)))
     if len({model.name for model in models}) < len(models):
         raise InputError("Two of these runs have the same name; a server tells runs apart by their names.")
     return models
 
 
 def fingerprint_of(folder: Path) -> str:
-    """Of all that was saved."""
+    """Return a fingerprint of all that was saved in a checkpoint."""
     from quoth.system.files import sha256_of
 
     return f"quoth-{sha256_of(folder / 'manifest.json')[:12]}"
 
 
-def tell(url: str, models: list[Served]) -> None:
-    """Where it is, and how to use it."""
+def tell(url: str, models: list[ServedModel]) -> None:
+    """Print where the server is, and how it is used."""
     screen = console(False)
     for model in models:
         what = "chats" if model.template else "continues text"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -11,6 +11,9 @@ import torch
 from quoth.generate.engine import Engine
 from quoth.generate.native.decoder import Weights
 from quoth.generate.sampling import Sampling
+from quoth.model.gpt import GPT
+from quoth.system.errors import InputError
+from quoth.system.memory import available_bytes, size
 from quoth.text.chat import Template
 from quoth.train.checkpoint import Checkpoint
 from quoth.train.keeper import load_kept
@@ -48,19 +51,60 @@ def tell_why_not(engine: Engine, say: Callable[[str], None]) -> None:
 
 
 def load_engine(
-    run: str, which: str, say: Callable[[str], None], *, slots: int = 1, weights: Weights = "float32", threads: int = 0
+    run: str,
+    which: str,
+    say: Callable[[str], None],
+    *,
+    slots: int = 1,
+    weights: Weights = "float32",
+    threads: int = 0,
+    context: int = 0,
+    taken: int | None = None,
 ) -> LoadedEngine:
     """Load the best or last checkpoint of a run.
 
     Broken checkpoints that are passed over, and a compiled decoder that could not be built, are told by `say`.
 
+    Args:
+        run: its folder, its name, or latest.
+        which: best or last.
+        say: takes what has to be said.
+        slots: how many requests move at once.
+        weights: the form that weights are kept in.
+        threads: how many; 0 tries out how many are fastest.
+        context: how many tokens a window has; 0 takes the run's own.
+        taken: bytes that may be taken besides; where it is given, what full slots need has to fit beside them.
+
     Raises:
-        InputError: there is no such run, it has no whole checkpoint, or weights are asked for that cannot be had.
+        InputError: there is no such run, it has no whole checkpoint, or what is asked for cannot be had or does not
+            fit into memory.
     """
     folder: Path = find_run(run).resolve()
     torch.set_num_threads(1)  # What the compiled decoder leaves to torch is small.
     kept = load_kept(folder, which, "cpu", say)
+    config = kept.model.config
+    if context > config.context:
+        raise InputError(
+            f"{folder.name} has a context of {config.context:,} tokens, so --context cannot be {context:,}."
+        )
+    kept.model.config = replace(config, context=context or config.context)
+    if taken is not None:
+        check_memory(folder.name, kept.model, slots, weights, taken)
     engine = Engine(kept.model, kept.tokenizer, slots=slots, weights=weights, threads=threads, compiled=True)
     tell_why_not(engine, say)
     template = Template(kept.tokenizer.template) if kept.tokenizer.template else None
     return LoadedEngine(folder.name, kept, engine, template)
+
+
+def check_memory(name: str, model: GPT, slots: int, weights: Weights, taken: int) -> None:
+    """Refuse what would not fit once all slots are full: memory is mapped at once, but taken as it is written to.
+
+    Raises:
+        InputError: it would not fit.
+    """
+    needed, free = Engine.memory_bytes(model, slots, weights=weights), available_bytes("cpu")
+    if free is not None and needed + taken > free:
+        raise InputError(
+            f"{name} does not fit into memory: {slots} slots of {model.config.context:,} tokens and the weights take "
+            f"{size(needed)}, but {size(max(0, free - taken))} are free; give fewer --slots or a smaller --context."
+        )

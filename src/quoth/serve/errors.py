@@ -28,42 +28,46 @@ class APIError(Exception):
         self.status, self.message, self.code, self.param, self.headers = status, message, code, param, headers
 
 
-def as_object(status: int, message: str, code: str | None = None, param: str | None = None) -> dict[str, Any]:
+def error_body(status: int, message: str, code: str | None = None, param: str | None = None) -> dict[str, Any]:
     """The body of an error."""
     kind = TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-async def tell_refusal(request: Request, error: Exception) -> JSONResponse:
-    """For `APIError`."""
+async def handle_api_error(request: Request, error: Exception) -> JSONResponse:
+    """Respond to an `APIError`."""
     assert isinstance(error, APIError)
-    content = as_object(error.status, error.message, error.code, error.param)
+    content = error_body(error.status, error.message, error.code, error.param)
     return JSONResponse(content, error.status, error.headers)
 
 
-async def tell_input(request: Request, error: Exception) -> JSONResponse:
-    """For what an engine will not take."""
-    return JSONResponse(as_object(400, str(error)), 400)
+async def handle_input_error(request: Request, error: Exception) -> JSONResponse:
+    """Respond to a request that an engine does not take."""
+    return JSONResponse(error_body(400, str(error)), 400)
 
 
-async def tell_fault(request: Request, error: Exception) -> JSONResponse:
-    """For a fault of the server's own, which its log describes."""
-    return JSONResponse(as_object(500, "The server failed; its log says why."), 500)
+async def handle_fault(request: Request, error: Exception) -> JSONResponse:
+    """Respond where the server itself has failed; its log describes the fault."""
+    return JSONResponse(error_body(500, "The server failed; its log says why."), 500)
 
 
-async def tell_invalid(request: Request, error: Exception) -> JSONResponse:
-    """For a body that is not as it should be: the first thing wrong, and where. What was sent is not repeated."""
+async def handle_invalid(request: Request, error: Exception) -> JSONResponse:
+    """Respond to a body that is not valid with the first mistake and its place, without repeating what was sent."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     # Between a field and a place in it stand the kinds that were tried.
     place = ".".join(str(part) for n, part in enumerate(first["loc"][1:]) if n == 0 or isinstance(part, int))
     message = str(first["msg"]).removeprefix("Value error, ")
-    said = f"{place}: {message}." if place and first["type"] != "json_invalid" else f"The body is no JSON: {message}."
-    return JSONResponse(as_object(400, said, param=place or None), 400)
+    if first["type"] == "json_invalid":
+        return JSONResponse(error_body(400, f"The body is no JSON: {message}."), 400)
+    if place:
+        return JSONResponse(error_body(400, f"{place}: {message}.", param=place), 400)
+    said = message if first["type"] == "value_error" else "The body must be a JSON object, sent as application/json"
+    return JSONResponse(error_body(400, f"{said}."), 400)
 
 
-async def tell_http(request: Request, error: Exception) -> JSONResponse:
-    """For what the framework refuses: unknown addresses and methods."""
+async def handle_http(request: Request, error: Exception) -> JSONResponse:
+    """Respond to unknown addresses and methods, which the framework refuses."""
     assert isinstance(error, HTTPException)
     said = str(error.detail).rstrip(".") + "."
-    return JSONResponse(as_object(error.status_code, said), error.status_code, error.headers)
+    return JSONResponse(error_body(error.status_code, said), error.status_code, error.headers)

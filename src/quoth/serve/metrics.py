@@ -1,4 +1,4 @@
-"""What Prometheus is told."""
+"""The metrics that Prometheus reads."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class Metrics:
     Attributes:
         requests: by model, kind and outcome.
         tokens: by model, and whether they were read or written.
-        first: seconds until an answer's first token.
-        whole: seconds until its end.
+        first_token_seconds: until an answer's first token.
+        request_seconds: until its end.
     """
 
     def __init__(self, worker: Worker) -> None:
         self.registry, self.worker = CollectorRegistry(), worker
         self.requests = Counter("quoth_requests", "Requests.", ["model", "kind", "outcome"], registry=self.registry)
         self.tokens = Counter("quoth_tokens", "Tokens.", ["model", "kind"], registry=self.registry)
-        self.first = Histogram(
+        self.first_token_seconds = Histogram(
             "quoth_time_to_first_token_seconds", "From a request to its first token.", ["model"],
             buckets=SECONDS, registry=self.registry,
         )  # fmt: skip
-        self.whole = Histogram(
+        self.request_seconds = Histogram(
             "quoth_request_seconds", "From a request to its end.", ["model"], buckets=SECONDS, registry=self.registry
         )
         self.registry.register(self)

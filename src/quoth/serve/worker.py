@@ -1,4 +1,4 @@
-"""The thread that steps the engines, and the bridge from it to those who wait for answers."""
+"""The thread that steps the engines, and the bridge from it to the event loop."""
 
 from __future__ import annotations
 
@@ -22,23 +22,42 @@ class BusyError(Exception):
 
 
 class Answer:
-    """A request's answer as it comes, for one that waits in the event loop."""
+    """The answer to one request as it grows, for a reader in the event loop.
+
+    The engine's thread goes on writing to the generation; what is answered is made of what was given here.
+
+    Attributes:
+        tokens: what has come so far, with the token that the answer ended at.
+        finish: how it ended, "" before.
+    """
 
     def __init__(self, generation: Generation) -> None:
         self.generation = generation
+        self.tokens: list[Token] = []
         self.finish: Finish = ""
         self._came: list[Token] = []
         self._news = asyncio.Event()
 
     def give(self, token: Token | None, finish: Finish) -> None:
-        """Called in the event loop, with what a step brought."""
+        """Add what a step of the engine brought; call it in the event loop."""
         if token:
+            self.tokens.append(token)
             self._came.append(token)
         self.finish = finish
         self._news.set()
 
-    async def tokens(self) -> AsyncIterator[list[Token]]:
-        """All that came since one last looked, until the answer has ended."""
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(token.text for token in self.tokens)
+
+    @property
+    def written(self) -> list[Token]:
+        """The tokens so far, without the one that the answer ended at."""
+        return [token for token in self.tokens if token.id not in self.generation.request.stop_ids]
+
+    async def stream(self) -> AsyncIterator[list[Token]]:
+        """Yield the tokens that came since the last time, until the answer has ended."""
         while True:
             await self._news.wait()
             self._news.clear()
@@ -55,7 +74,7 @@ class Worker:
 
     >>> worker = Worker([engine], most_waiting=64)                         # doctest: +SKIP
     >>> (answer,) = worker.submit(engine, [Request(prompt=[1])])           # doctest: +SKIP
-    >>> async for tokens in answer.tokens(): ...                           # doctest: +SKIP
+    >>> async for tokens in answer.stream(): ...                           # doctest: +SKIP
     """
 
     def __init__(self, engines: Sequence[Engine], most_waiting: int) -> None:
@@ -115,7 +134,7 @@ class Worker:
         return answers
 
     def cancel(self, answers: Sequence[Answer]) -> None:
-        """Drop what nobody waits for any more; what has ended is left as it is."""
+        """Drop answers that are still under way; those that have ended are left as they are."""
         with self._work:
             for answer in answers:
                 if not answer.finish:
@@ -142,7 +161,7 @@ class Worker:
                 self._loop.call_soon_threadsafe(self._deliver, give)
 
     def _step(self, engine: Engine) -> list[tuple[Generation, Token | None, Finish]]:
-        """A step; where it fails, its requests are told so, and the next ones are served."""
+        """Step an engine; where the step fails, its requests fail, and later ones are served."""
         try:
             return [(generation, token, generation.finish) for generation, token in engine.step()]
         except Exception:

@@ -9,7 +9,9 @@ export class Refusal extends Error {
 
 async function request(path, key, options = {}) {
   const headers = { "content-type": "application/json", ...(key && { authorization: `Bearer ${key}` }) };
-  const response = await fetch(path, { ...options, headers });
+  const response = await fetch(path, { ...options, headers }).catch((error) => {
+    throw error.name === "AbortError" ? error : new Refusal(0, "The server cannot be reached.");
+  });
   if (response.ok) return response;
   const said = await response.json().catch(() => null);
   throw new Refusal(response.status, said?.error?.message ?? `The server answered ${response.status}.`);
@@ -36,7 +38,8 @@ async function* events(response) {
     const parts = held.split("\n\n");
     held = parts.pop();
     for (const part of parts) {
-      const data = part.replace(/^data: /, "");
+      if (!part.startsWith("data: ")) continue; // A comment, by which the server says that it is still there.
+      const data = part.slice(6);
       if (data === "[DONE]") return;
       const event = JSON.parse(data);
       if (event.error) throw new Refusal(500, event.error.message);
@@ -65,6 +68,7 @@ function fromChat(told) {
   return (told?.content ?? []).map((one) => ({
     id: one.id,
     name: one.token,
+    special: one.bytes === null,
     chance: Math.exp(one.logprob),
     likely: one.top_logprobs.map((other) => ({ id: other.id, name: other.token, chance: Math.exp(other.logprob) })),
   }));
@@ -75,6 +79,7 @@ function fromCompletion(told, prompt) {
     id: told.ids[n],
     name,
     prompt,
+    special: told.special[n],
     chance: told.token_logprobs[n] === null ? null : Math.exp(told.token_logprobs[n]),
     likely: (told.top_ids[n] ?? []).map(([id, logprob, text]) => ({ id, name: text, chance: Math.exp(logprob) })),
   }));

@@ -12,10 +12,9 @@ const SLIDERS = [
 ];
 const columns = new Map(); // By run, for those that are chosen.
 let models = [];
-let messages = []; // What persons said, to runs that chat; each run's own answers lie in `answers`.
-let answers = new Map();
-let running = null; // An AbortController while something writes.
-let last = null; // What was asked last.
+let turns = []; // What a person said to runs that chat: {said, answers: run → text}.
+let running = null; // {abort, settled} of what writes.
+let last = null; // The prompt of runs that continue text.
 
 function tell(text, problem = false) {
   $("status").textContent = text;
@@ -30,118 +29,116 @@ function settings() {
   return asked;
 }
 
-function conversation(model) {
-  const said = answers.get(model.id) ?? [];
-  const system = $("system").value ? [{ role: "system", content: $("system").value }] : [];
-  const turns = messages.flatMap((text, n) => [
-    { role: "user", content: text },
-    ...(said[n] === undefined ? [] : [{ role: "assistant", content: said[n] }]),
-  ]);
-  return [...system, ...turns];
+// What a run has heard and answered, and the turn that it answers now.
+function conversation(model, turn) {
+  const before = turns.filter((one) => one !== turn && one.answers.has(model.id));
+  return [
+    ...($("system").value ? [{ role: "system", content: $("system").value }] : []),
+    ...before.flatMap((one) => [
+      { role: "user", content: one.said },
+      { role: "assistant", content: one.answers.get(model.id) },
+    ]),
+    { role: "user", content: turn.said },
+  ];
 }
 
-// Let columns write. `from` is a column's ids to go on from, where one was branched off.
-async function run(chosen, { said = null, from = null } = {}) {
-  await quiet();
-  const mine = (running = new AbortController());
-  let settled;
-  mine.settled = new Promise((resolve) => (settled = resolve));
+// Let columns write, after what writes now has stopped; whether any of them began. `from` holds a column's tokens to
+// go on from, where one was branched off. The page shows at once that it writes, before anything is waited for.
+async function run(chosen, from = null, turn = turns.at(-1)) {
+  const before = running;
+  const control = new AbortController();
+  const work = (async () => {
+    await before?.settled;
+    return Promise.allSettled(chosen.map((column) => answer(column, turn, from, control.signal)));
+  })();
+  const mine = (running = { abort: () => control.abort(), settled: work });
+  before?.abort();
   busy(true);
   tell("Writing …");
-  const results = await Promise.allSettled(chosen.map((column) => one(column, said, from, mine.signal)));
-  settled();
-  running = null;
-  busy(false);
-  const failed = results.find((result) => result.status === "rejected" && result.reason.name !== "AbortError");
-  tell(failed ? failed.reason.message : mine.signal.aborted ? "Stopped." : "", Boolean(failed));
-  if (failed?.reason instanceof Refusal && failed.reason.status === 401) askForKey();
-  if (failed && said !== null && results.every((result) => result.status === "rejected")) takeBack(said, chosen);
-}
-
-// Stop what writes, and wait until it has put its answer away.
-async function quiet() {
-  running?.abort();
-  await running?.settled;
-}
-
-// What was refused was never said.
-function takeBack(said, chosen) {
-  if (!chosen.some((column) => column.model.chats)) return;
-  messages.pop();
-  for (const column of chosen) {
-    column.takeBack();
-    column.takeBack();
-    forgetLast(column, messages.length);
+  const results = await work;
+  const failed = results.find((result) => result.status === "rejected");
+  if (running === mine) {
+    running = null;
+    busy(false);
+    tell(failed ? failed.reason.message : control.signal.aborted ? "Stopped." : "", Boolean(failed));
+    if (failed?.reason instanceof Refusal && failed.reason.status === 401) askForKey();
   }
-  $("prompt").value ||= said;
+  return results.some((result) => result.status === "fulfilled" || result.reason.began);
 }
 
-// Leave so many of a run's answers.
-function forgetLast({ model }, keep) {
-  answers.set(model.id, (answers.get(model.id) ?? []).slice(0, keep));
-}
-
-async function one(column, said, from, signal) {
+// One column's answer. A column changes when the first of it comes: what is refused takes nothing away.
+async function answer(column, turn, from, signal) {
   const { model } = column;
   const asked = settings();
-  if (model.chats) Object.assign(asked, { messages: conversation(model), ...(from && { answer_ids: from.map((token) => token.id) }) });
-  else asked.prompt = from ? from.map((token) => token.id).slice(-model.context) : last.prompt;
-  const kept = model.chats && from ? from : [];
-  if (from && model.chats) column.takeBack();
-  column.begin(said);
-  column.add(kept);
+  if (model.chats) Object.assign(asked, { messages: conversation(model, turn), ...(from && { answer_ids: from.map((token) => token.id) }) });
+  else asked.prompt = from ? from.map((token) => token.id).slice(-model.context) : last;
+  let began = false;
+  let length = 0;
+  const begin = () => {
+    if (began) return;
+    began = true;
+    column.begin(turn);
+    if (model.chats) column.add(from ?? []);
+    length = column.answer.length;
+  };
   let finish = "cancelled";
-  let length = column.answer.length;
   try {
     for await (const part of write(model, asked, $("key").value, signal)) {
+      begin();
       column.add(part.tokens);
       length += part.text.length;
       finish = part.finish ?? finish;
     }
     if (finish === "stop") column.trim(length);
+  } catch (error) {
+    if (error.name !== "AbortError") throw Object.assign(error, { began });
+    if (model.chats) begin();
   } finally {
-    column.end(finish);
-    if (model.chats) answers.set(model.id, [...(answers.get(model.id) ?? []).slice(0, messages.length - 1), column.answer]);
+    if (began) {
+      column.end(finish);
+      if (model.chats) turn.answers.set(model.id, column.answer);
+    }
   }
 }
 
 function busy(is) {
   $("stop").hidden = !is;
   $("send").hidden = is;
-  $("again").disabled = is || !last;
-  $("new").disabled = is || !last;
+  $("again").disabled = is || last === null;
+  $("new").disabled = is || last === null;
 }
 
 async function send() {
-  await quiet();
-  const text = $("prompt").value;
+  const said = $("prompt").value;
   const chosen = [...columns.values()];
+  const chatting = chosen.filter((column) => column.model.chats);
   if (!chosen.length) return tell("Choose a run.", true);
-  last = { prompt: text };
-  if (chosen.some((column) => column.model.chats)) {
-    if (!text.trim()) return tell("Say something.", true);
-    messages.push(text);
-    $("prompt").value = "";
-  }
-  run(chosen, { said: text });
+  if (chatting.length && !said.trim()) return tell("Say something.", true);
+  closeCandidates();
+  last = said;
+  if (!chatting.length) return run(chosen);
+  const turn = { said, answers: new Map() };
+  turns.push(turn);
+  for (const column of chatting) column.hear(turn);
+  $("prompt").value = "";
+  if (await run(chosen)) return;
+  // What no run has taken was never said, and comes back to be changed.
+  turns = turns.filter((one) => one !== turn);
+  for (const column of columns.values()) column.unhear(turn);
+  $("prompt").value = [said, $("prompt").value].filter(Boolean).join("\n");
 }
 
 function again() {
   closeCandidates();
-  for (const column of columns.values()) {
-    if (!column.model.chats) continue;
-    column.takeBack();
-    forgetLast(column, messages.length - 1);
-  }
-  run([...columns.values()]);
+  run([...columns.values()].filter((column) => !column.model.chats || turns.length));
 }
 
 function anew() {
-  messages = [];
-  answers = new Map();
+  turns = [];
   last = null;
   for (const column of columns.values()) column.clear();
   busy(false);
+  tell("");
   $("prompt").focus();
 }
 
@@ -184,18 +181,18 @@ function closeCandidates() {
   return true;
 }
 
-async function branch(column, index, other) {
+function branch(column, index, other) {
   closeCandidates();
-  await quiet();
-  forgetLast(column, messages.length - 1);
-  const from = [...column.tokens.slice(0, index), { ...column.tokens[index], ...other }];
-  run([column], { from });
+  run([column], [...column.tokens.slice(0, index), { ...column.tokens[index], ...other }], column.turn);
 }
+
+const key = (name) => Object.assign(document.createElement("kbd"), { textContent: name });
 
 function choose(model, is) {
   if (is) {
     const column = new Column(model, openCandidates);
     columns.set(model.id, column);
+    if (model.chats) column.recall(turns);
   } else {
     columns.get(model.id)?.element.remove();
     columns.delete(model.id);
@@ -205,6 +202,12 @@ function choose(model, is) {
   $("prompt-label").textContent = chats ? "What you say" : "The text to go on from";
   $("send").textContent = chats ? "Say" : "Write";
   $("system-field").hidden = !chats;
+  $("keys").replaceChildren(
+    ...(chats ? [key("Enter"), " says, ", key("Shift"), " ", key("Enter"), " breaks the line"] : [key("Ctrl"), " ", key("Enter"), " writes"]),
+    ", ",
+    key("Esc"),
+    " stops",
+  );
 }
 
 async function start() {
@@ -245,7 +248,11 @@ $("composer").addEventListener("submit", (event) => {
   send();
 });
 $("prompt").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+  if (event.key !== "Enter" || event.isComposing) return; // While a word is composed, Enter ends the word.
+  const chats = [...columns.values()].some((column) => column.model.chats);
+  // A keyboard on glass has no Shift Enter.
+  const says = chats && !event.shiftKey && !matchMedia("(pointer: coarse)").matches;
+  if (event.ctrlKey || event.metaKey || says) {
     event.preventDefault();
     send();
   }

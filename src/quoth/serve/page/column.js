@@ -22,41 +22,68 @@ export class Column {
   }
 
   clear() {
-    this.tokens = [];
-    this.spans = [];
-    this.here = -1;
-    this.turns = [];
-    this.decoder = new TextDecoder();
+    this.shown = new Map(); // What is shown of each turn: {user, assistant}.
+    this.#reset();
     this.text.replaceChildren(Object.assign(document.createElement("span"), { className: "empty", textContent: "Nothing written yet." }));
     this.target = this.text;
     this.facts.textContent = "";
   }
 
-  // Begin an answer. `said` is a person's turn to show before it, for a run that chats.
-  begin(said) {
-    this.tokens = [];
-    this.spans = [];
-    this.here = -1;
-    this.decoder = new TextDecoder();
+  // Show what a run has answered before, when it is chosen once more.
+  recall(turns) {
+    for (const turn of turns) {
+      if (!turn.answers.has(this.model.id)) continue;
+      this.hear(turn);
+      this.shown.get(turn).assistant = this.#paragraph("assistant", turn.answers.get(this.model.id));
+    }
+  }
+
+  // Show a person's turn.
+  hear(turn) {
+    if (this.shown.has(turn)) return;
+    if (!this.shown.size) this.text.replaceChildren();
+    this.shown.set(turn, { user: this.#paragraph("user", turn.said), assistant: null });
+    this.text.scrollTop = this.text.scrollHeight;
+  }
+
+  // Take a person's turn off again.
+  unhear(turn) {
+    this.shown.get(turn)?.user.remove();
+    this.shown.delete(turn);
+    if (this.model.chats && !this.shown.size) this.clear();
+  }
+
+  // Begin an answer, in place of the one that a run that chats gave to this turn before.
+  begin(turn) {
+    this.#reset();
+    this.turn = turn;
     if (!this.model.chats) {
       this.text.replaceChildren();
       this.target = this.text;
     } else {
-      if (!this.turns.length) this.text.replaceChildren();
-      if (said !== null) this.#turn("user", said);
-      this.target = this.#turn("assistant", "");
+      this.hear(turn);
+      const parts = this.shown.get(turn);
+      parts.assistant?.remove();
+      this.target = parts.assistant = this.#paragraph("assistant", "");
     }
     this.began = performance.now();
     this.facts.textContent = "";
+  }
+
+  #reset() {
+    this.tokens = [];
+    this.spans = [];
+    this.here = -1;
+    this.decoder = new TextDecoder();
   }
 
   add(tokens) {
     const follows = this.text.scrollHeight - this.text.scrollTop - this.text.clientHeight < 40;
     for (const token of tokens) {
       const span = document.createElement("span");
-      span.className = token.prompt ? "token prompt" : "token";
+      span.className = `token${token.prompt ? " prompt" : ""}${token.special ? " special" : ""}`;
       span.dataset.index = this.tokens.length;
-      span.textContent = this.decoder.decode(bytesOf(token.name), { stream: true });
+      span.textContent = token.special ? token.name : this.decoder.decode(bytesOf(token.name), { stream: true });
       if (token.chance !== null) {
         span.style.setProperty("--doubt", (1 - token.chance).toFixed(3));
         span.title = `${shown(token.name)} ${percent(token.chance)}`;
@@ -75,6 +102,7 @@ export class Column {
   trim(length) {
     let over = this.answer.length - length;
     for (let n = this.spans.length - 1; n >= 0 && over > 0 && !this.tokens[n].prompt; n--) {
+      if (this.tokens[n].special) continue;
       const text = this.spans[n].textContent;
       this.spans[n].textContent = text.slice(0, Math.max(0, text.length - over));
       over -= text.length;
@@ -89,21 +117,16 @@ export class Column {
     this.facts.textContent += `${why ? `, ${why}` : ""}${chances.length ? `; ${mean.toFixed(2)} nats a token` : ""}`;
   }
 
-  // The answer so far, as text.
+  // The answer so far, as text: special tokens are shown, but are no part of it.
   get answer() {
-    return this.spans.map((span) => span.textContent).join("");
+    return this.spans.filter((_, n) => !this.tokens[n].special).map((span) => span.textContent).join("");
   }
 
-  takeBack() {
-    this.turns.pop()?.remove();
-  }
-
-  #turn(role, text) {
+  #paragraph(role, text) {
     const turn = document.createElement("p");
     turn.className = `turn ${role}`;
     turn.textContent = text;
     this.text.append(turn);
-    this.turns.push(turn);
     return turn;
   }
 

@@ -1,0 +1,110 @@
+"""The child process in which a chat template runs: bounded in time, memory and output by the system, not by trust.
+
+`sandbox.py` starts it by its path, so that it loads nothing but Jinja. It reads and writes JSON, each preceded by its
+length in four bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import struct
+import sys
+from typing import IO, Any
+
+LENGTH = struct.Struct(">I")
+
+
+class RefusedError(Exception):
+    """The template called raise_exception."""
+
+
+class OutputError(Exception):
+    """The template wrote too much."""
+
+
+def read(stream: IO[bytes]) -> Any:
+    """One message; None at the stream's end."""
+    head = stream.read(LENGTH.size)
+    return json.loads(stream.read(*LENGTH.unpack(head))) if len(head) == LENGTH.size else None
+
+
+def write(stream: IO[bytes], message: Any) -> None:
+    """One message."""
+    content = json.dumps(message).encode()
+    stream.write(LENGTH.pack(len(content)) + content)
+    stream.flush()
+
+
+def main() -> None:
+    """Answer one conversation after the other, until the parent has gone."""
+    from jinja2 import TemplateError
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group; it is the parent's.
+    source, bounds = sys.stdin.buffer, read(sys.stdin.buffer)
+    _bound_memory(bounds["memory"])
+    compiled = None
+    while (conversation := read(source)) is not None:
+        _bound_time(bounds["seconds"])
+        try:
+            compiled = compiled or _environment().from_string(bounds["source"])
+            answer = {"text": _rendered(compiled, conversation, bounds["output"])}
+        except RefusedError as error:
+            answer = {"refused": str(error)}
+        except OutputError:
+            answer = {"error": f"it writes more than {bounds['output']:,} characters"}
+        except MemoryError:
+            answer = {"error": f"it takes more than {bounds['memory'] // 2**20:,} MiB of memory"}
+        except Exception as error:  # A template is a program of somebody else's.
+            answer = {"broken" if isinstance(error, TemplateError) and not compiled else "error": str(error)[:1000]}
+        _bound_time(0)
+        write(sys.stdout.buffer, answer)
+
+
+def _environment() -> Any:
+    """As Hugging Face's tokenizers set it up."""
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.globals["raise_exception"] = _refuse
+    environment.filters["tojson"] = _as_json
+    return environment
+
+
+def _refuse(message: str) -> None:
+    raise RefusedError(message)
+
+
+def _as_json(value: Any, indent: int | None = None) -> str:
+    # Jinja's own escapes what HTML would take for its own, and spells out what is not ASCII.
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _rendered(template: Any, conversation: dict[str, Any], most: int) -> str:
+    parts, size = [], 0
+    for part in template.generate(**conversation):
+        parts.append(part)
+        if (size := size + len(part)) > most:
+            raise OutputError
+    return "".join(parts)
+
+
+def _bound_time(seconds: float) -> None:
+    """End this process after so many seconds of a processor; the signal kills, whatever Python is busy with."""
+    with contextlib.suppress(AttributeError):  # Windows has none; the parent's clock bounds it there.
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+def _bound_memory(size: int) -> None:
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Not every system has such a limit.
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+if __name__ == "__main__":
+    main()
