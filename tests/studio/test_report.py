@@ -289,14 +289,6 @@ def test_long_runs_stay_small(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.42, "0.4 s"), (59.7, "1 min"), (178, "2 min 58 s"), (3600, "1 h"), (3721, "1 h 2 min"), (90_061, "1 d 1 h")],
-)
-def test_durations_read_well(seconds: float, words: str) -> None:
-    assert page.duration(seconds) == words
-
-
-@pytest.mark.parametrize(
     ("number", "words"),
     [(950, "950"), (9999, "9,999"), (9999.7, "10K"), (1_792_320, "1.8M"), (999_960, "1M"), (124_439_808, "124M")],
 )

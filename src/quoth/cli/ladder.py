@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from quoth.cli.arguments import parse
-from quoth.cli.output import columns, console, duration, is_live, print_json
+from quoth.cli.output import columns, console, is_live, print_json
 from quoth.cli.settings import words
+from quoth.system.words import duration
 
 if TYPE_CHECKING:
     from rich.console import Console

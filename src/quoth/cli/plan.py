@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import inf
 from typing import Annotated, Any
 
 import tyro
 
 from quoth.cli.arguments import parse
-from quoth.cli.output import columns, duration, print_json, warn
+from quoth.cli.output import columns, print_json, warn
 from quoth.cli.settings import given, with_settings, words
 from quoth.system.errors import InputError, suggestion
-from quoth.system.words import count
+from quoth.system.words import count, duration
 
 ABOUT = """Say what a run will take: parameters, FLOPs, memory, time.
 
@@ -84,7 +83,7 @@ def check(a: Any) -> None:
     from quoth.plan.published import PUBLISHED
 
     a.on = None if a.on == "here" else a.on
-    if not (a.count >= 1 and 0 < a.utilization <= 1 and 0 <= a.tokens < inf and 0 <= a.price < inf):
+    if not (a.count >= 1 and 0 < a.utilization <= 1 and a.tokens >= 0 and a.price >= 0):
         raise InputError("--count must be 1 or more, --utilization in (0, 1], and --tokens and --price 0 or more.")
     if any(getattr(a, name) is not None and getattr(a, name) < 1 for name in ("batch", "accumulate")):
         raise InputError("--batch and --accumulate must be 1 or more.")
@@ -102,8 +101,8 @@ def lines(known: dict[str, Any]) -> Iterator[str]:
         ["parameters", f"{k['parameters']:,}"],
         ["FLOPs", f"{k['flops_per_token']:.3g} a token, {k['flops']:.3g} in all{published}"],
         ["", f"attention's besides: {k['attention_flops_per_token'] / k['flops_per_token']:.1%}"],
-        ["tokens", f"{many(k['tokens'])}, {many(k['tokens_per_step'])} a step"],
-        ["", f"{many(k['compute_optimal_tokens'])} would be best for the size"],
+        ["tokens", f"{count(k['tokens'])}, {count(k['tokens_per_step'])} a step"],
+        ["", f"{count(k['compute_optimal_tokens'])} would be best for the size"],
         *memory_rows(k),
         *time_rows(k),
     ]
@@ -135,16 +134,11 @@ def time_rows(k: dict[str, Any]) -> Iterator[list[str]]:
     devices = f"{k['count']:,} × {k['device']}" if k["count"] > 1 else k["device"]
     assumed = f", at {k['utilization']:.0%} of what it can do" if "utilization" in k else ""
     yield ["step", f"{step} on {devices}{assumed}"]
-    yield ["whole run", f"{many(k['steps'])} steps, {long(k['seconds'])}"]
+    yield ["whole run", f"{count(k['steps'])} steps, {long(k['seconds'])}"]
     if k["count"] > 1:
-        yield ["", f"{many(k['device_hours'])} hours of devices"]
+        yield ["", f"{count(k['device_hours'])} hours of devices"]
     if k["cost"] is not None:
         yield ["cost", f"{k['cost']:,.2f}"]
-
-
-def many(number: float) -> str:
-    """A number that may be trillions."""
-    return f"{number / 1e12:.1f}T" if number >= 1e12 else count(number)
 
 
 def long(seconds: float) -> str:

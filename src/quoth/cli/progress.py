@@ -16,9 +16,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from quoth.cli.output import duration, is_live
+from quoth.cli.output import is_live
 from quoth.recipes.events import Evaluated, Event, Finished, Note, Ready, Sampled, Trained
-from quoth.system.words import count
+from quoth.system.words import count, duration
 from quoth.train.compile import last_compile
 
 if TYPE_CHECKING:

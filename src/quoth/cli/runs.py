@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from quoth.cli.arguments import parse
-from quoth.cli.output import columns, duration, print_json, width
-from quoth.system.words import count
+from quoth.cli.output import columns, print_json, width
+from quoth.system.words import count, duration
 
 RANK = {"finished": 0, "interrupted": 0, "terminated": 0, "unfinished": 1, "broken": 2}
 NARROW = 90

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from quoth.studio.charts import Markup, bar
-from quoth.studio.page import Parts, duration, exact, joined, short
+from quoth.studio.page import Parts, exact, joined, short
 from quoth.studio.record import plural
 from quoth.system.files import write_atomic
+from quoth.system.words import duration
 
 parts = Parts("ladder.html")
 FILMED = (

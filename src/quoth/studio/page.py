@@ -67,18 +67,3 @@ def short(number: float) -> str:
         return f"{number:,.0f}"
     size, sign = next(s for s in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")) if number >= 0.9995 * s[0])
     return (f"{number / size:.0f}" if number >= 99.95 * size else f"{number / size:.1f}".removesuffix(".0")) + sign
-
-
-def duration(seconds: float) -> str:
-    """In the two units that say it.
-
-    >>> duration(597)
-    '9 min 57 s'
-    """
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    for size, large, small, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            return f"{whole // size:,} {large}" + (f" {rest} {name}" if (rest := whole % size // small) else "")
-    return f"{whole} s"

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from quoth.studio.charts import Axis, Markup, Plot, Show, bar, smooth, thin
-from quoth.studio.page import Parts, duration, exact, hundredths, joined, short
+from quoth.studio.page import Parts, exact, hundredths, joined, short
 from quoth.studio.record import Fields, Reading, Record, finite, plural, read_record, readings, step_of
 from quoth.system.errors import InputError
 from quoth.system.files import write_atomic
+from quoth.system.words import duration
 
 parts = Parts("report.html")
 ENDS = {

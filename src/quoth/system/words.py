@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 
+def duration(seconds: float) -> str:
+    """In the two units that say it.
+
+    >>> duration(597)
+    '9 min 57 s'
+    """
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for size, large, small, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            return f"{whole // size:,} {large}" + (f" {rest} {name}" if (rest := whole % size // small) else "")
+    return f"{whole} s"
+
+
 def count(number: float) -> str:
     """A large number, shortened.
 
     >>> count(1_803_000), count(950)
     ('1.8M', '950')
     """
-    for limit, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+    for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if number >= limit:
             return f"{number / limit:.1f}{unit}"
     return f"{number:.0f}"
