@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ GOOD: dict[str, Any] = {
     "device": "cpu",
     "nvidia_device": False,
     "torch_cuda": None,
-    "compiler": {"path": "g++", "version": "12"},
+    "compiler": {"command": "g++", "version": "12"},
     "python_headers": True,
     "cores": 4,
     "load": 0.3,
@@ -65,3 +66,12 @@ def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     assert doctor.compiler() is None
+
+
+def test_a_compiler_behind_a_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, text in {"ccache": '#!/bin/sh\nexec "$@"', "g++": '#!/bin/sh\necho "g++ of $1"'}.items():
+        (tmp_path / name).write_text(text + "\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr("quoth.system.device.cpp_compiler", lambda: "ccache g++")
+    assert doctor.compiler() == {"command": "ccache g++", "version": "g++ of --version"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -51,7 +52,7 @@ def examine() -> dict[str, Any]:
 
     import torch
 
-    from quoth.system.device import choose, cpu_name
+    from quoth.system.device import choose, cores, cpu_name
     from quoth.system.memory import available_bytes, memory_info
 
     hardware = choose()
@@ -83,19 +84,11 @@ def examine() -> dict[str, Any]:
     }
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def instructions() -> list[str]:
     """Which of INSTRUCTIONS the processor has, where Linux tells."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    rows = (line.partition(":") for line in text.splitlines())
-    flags = next((value.split() for name, _, value in rows if name.strip() in ("flags", "Features")), [])
+    from quoth.system.device import cpu_flags
+
+    flags = cpu_flags().split()
     return [name for name in INSTRUCTIONS if name in flags]
 
 
@@ -116,16 +109,17 @@ def attention(device: str) -> str:
 
 
 def compiler() -> dict[str, str] | None:
-    """The C++ compiler's path and its own words for its version."""
-    name = os.environ.get("CXX") or next((c for c in ("g++", "clang++", "c++", "cl") if shutil.which(c)), None)
-    path = shutil.which(name) if name else None
-    if path is None:
+    """The C++ compiler's command, such as `ccache g++`, and its own words for its version."""
+    from quoth.system.device import cpp_compiler
+
+    if (command := cpp_compiler()) is None:
         return None
+    asked = [*shlex.split(command, posix=os.name != "nt"), "--version"]
     try:
-        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=5, check=False).stdout
     except (OSError, subprocess.SubprocessError):
         said = ""
-    return {"path": path, "version": said.partition("\n")[0].strip()}
+    return {"command": command, "version": said.partition("\n")[0].strip()}
 
 
 def installed(package: str) -> str | None:
@@ -185,7 +179,7 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
         ["GPU", f["gpu"] or "none"],
         ["matrix products", f"{f['gflops']:,.0f} GFLOP/s in {f['dtype']}; {f['capability']}{flags}"],
         ["attention", f["attention"]],
-        ["compiler", f"{made['path']}, {made['version'] or 'of unknown version'}" if made else "none"],
+        ["compiler", f"{made['command']}, {made['version'] or 'of unknown version'}" if made else "none"],
         ["Python.h", "here" if f["python_headers"] else "missing"],
         ["memory", "unknown" if free is None else f"{total}{size(free)} free"],
         ["software", f"quoth {f['quoth']}, torch {f['torch']}, Python {f['python']}"],
