@@ -94,6 +94,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "config of no preset": (["config", "lapto"], ["did you mean 'laptop'?"]),
     "no shell": (["completion"], ["needs SHELL: bash, zsh, fish"]),
     "unknown shell": (["completion", "tcsh"], ["SHELL must be one of bash, zsh, fish, not 'tcsh'"]),
+    "mistyped help": (["train", "--hlep"], ["no flag --hlep", "did you mean '--help'?"]),
     "unknown command": (["trian"], ["no command 'trian'", "did you mean 'train'?"]),
 }
 

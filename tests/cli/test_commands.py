@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from cli.helpers import MACHINE, TINY, Quoth, start_process, write_text
+from cli.helpers import MACHINE, TINY, Quoth, Result, start_process, write_text
 
 from quoth.cli.dispatch import COMMANDS
 
@@ -38,6 +38,20 @@ def test_help_lists_every_command(quoth: Quoth) -> None:
         assert all(f"  {name} " in result.out for name in COMMANDS)
     assert max(map(len, result.out.splitlines())) <= 80
     assert quoth("--version").out.startswith("quoth ")
+
+
+def test_help_is_shown_however_it_is_asked_for(quoth: Quoth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = quoth("train", "--help").out
+    assert "usage: quoth train" in shown
+    for arguments in (["train", "help"], ["help", "train"], ["--help", "train"], ["launch", "--json", "train", "-h"]):
+        assert quoth(*arguments) == Result(0, shown, "")
+    assert "usage: quoth launch" in quoth("launch", "help").out
+    assert "did you mean 'train'?" in quoth("help", "trian").err
+    # Help in place of a value is one, and so is a text that is named help.
+    assert "There is no run '--help'" in quoth("train", "--resume", "--help").err
+    (tmp_path / "help").touch()
+    assert "help is empty" in quoth("train", "help").err
 
 
 @pytest.mark.parametrize("command", COMMANDS)

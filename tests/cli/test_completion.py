@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from cli.helpers import Quoth
 
-from quoth.cli.completion import arguments_of, places
-from quoth.cli.dispatch import COMMANDS
+from quoth.cli.completion import places
+from quoth.cli.dispatch import COMMANDS, arguments_of
 
 HARNESS = 'source ./quoth.bash; COMP_WORDS=({words}); COMP_CWORD={last}; _quoth; printf "%s\\n" "${{COMPREPLY[@]}}"'
 

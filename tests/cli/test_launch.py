@@ -44,12 +44,15 @@ def test_what_would_be_started(quoth: Quoth) -> None:
         (["--machines", "2", "train"], "need --address HOST:PORT"),
         (["--machines", "2", "--address", "first", "train"], "need --address HOST:PORT"),
         (["--processes", "-1", "train"], "must be 0 or more"),
+        (["--processes", "2", "train", "--layer", "3"], "There is no flag --layer (did you mean '--layers'?)"),
+        (["--processes", "2", "train", "--width", "wide"], "--width must be a whole number, not 'wide'"),
     ],
 )
 def test_what_cannot_be_started(given: list[str], said: str, quoth: Quoth) -> None:
     result = quoth("launch", *given)
     assert result.code == 2
     assert said in result.err
+    assert result.err.count("\n") == 1
 
 
 @pytest.mark.slow

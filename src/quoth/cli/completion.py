@@ -6,13 +6,12 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any, Literal
+from typing import Literal
 
 import tyro
 
 from quoth.cli.arguments import Argument, declared, parse
-from quoth.cli.dispatch import COMMANDS, module_of
+from quoth.cli.dispatch import COMMANDS, arguments_of
 from quoth.cli.output import print_json
 
 # What is completed by looking: files, folders, runs, and data, which is a file or a named corpus.
@@ -63,13 +62,6 @@ def main(arguments: list[str], started: float) -> None:
         print_json({"shell": a.shell, "script": script})
     else:
         sys.stdout.write(script)
-
-
-def arguments_of(command: str) -> type:
-    """The dataclass that a command parses."""
-    module: Any = import_module(module_of(command))
-    kind: type = module.Arguments if hasattr(module, "Arguments") else module.arguments_class()
-    return kind
 
 
 def places(kind: type) -> list[Place]:

@@ -7,8 +7,9 @@ import sys
 import time
 from importlib import import_module
 from io import TextIOWrapper
+from typing import Any
 
-from quoth.system.errors import InputError, suggestion
+from quoth.system.errors import InputError, is_out_of_memory, suggestion
 from quoth.system.openmp import sleep_soon
 
 COMMANDS = {
@@ -49,6 +50,8 @@ usage: quoth COMMAND [OPTIONS]
 `quoth COMMAND --help` lists a command's options. Every command takes --json.
 """
 
+OUT_OF_MEMORY = "Memory ran out; ask for less at once, or close other programs. What was saved before is kept."
+
 
 def dispatch(arguments: list[str]) -> int:
     """Run a command. Its exit code: 0, 1 where a check says no, 2 after a sentence on bad input, 130 after Ctrl-C.
@@ -61,7 +64,7 @@ def dispatch(arguments: list[str]) -> int:
         # A character that a terminal's encoding lacks must not end a run.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if arguments in ([], ["-h"], ["--help"], ["help"]):
         print(HELP, end="")
         return 0
     if arguments[0] in ("-V", "--version"):
@@ -69,7 +72,7 @@ def dispatch(arguments: list[str]) -> int:
 
         print(f"quoth {version('quoth')}")
         return 0
-    name, *rest = arguments
+    name, *rest = asking_for_help(arguments)
     try:
         if name not in COMMANDS:
             raise InputError(f"There is no command {name!r}{suggestion(name, COMMANDS)}.")
@@ -82,6 +85,11 @@ def dispatch(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("quoth: interrupted", file=sys.stderr)
         return 130
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"quoth: {OUT_OF_MEMORY}", file=sys.stderr)
+        return 2
     except BrokenPipeError:
         _close_stdout()  # The reader has what it wanted.
         return 0
@@ -92,9 +100,25 @@ def dispatch(arguments: list[str]) -> int:
         return 2
 
 
+def asking_for_help(arguments: list[str]) -> list[str]:
+    """`quoth help COMMAND` and `quoth COMMAND help` as `quoth COMMAND --help`, unless a file or a run is named help."""
+    if arguments[0] in ("-h", "--help", "help"):
+        return [arguments[1], "--help"]
+    if arguments[1:] == ["help"] and not any(os.path.exists(place) for place in ("help", os.path.join("runs", "help"))):
+        return [arguments[0], "--help"]
+    return arguments
+
+
 def module_of(command: str) -> str:
     """The module whose `main` is the command."""
     return f"quoth.cli.{MODULES.get(command, command)}"
+
+
+def arguments_of(command: str) -> type:
+    """The dataclass that a command parses."""
+    module: Any = import_module(module_of(command))
+    kind: type = module.Arguments if hasattr(module, "Arguments") else module.arguments_class()
+    return kind
 
 
 def _close_stdout() -> None:

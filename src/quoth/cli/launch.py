@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 
 from quoth.cli.arguments import parse
+from quoth.cli.dispatch import arguments_of
 from quoth.cli.output import print_json
 from quoth.system.errors import InputError
 
@@ -42,7 +43,10 @@ def main(arguments: list[str], started: float) -> int:
     a = parse(Arguments, arguments[:at], "launch")
     if at == len(arguments):
         raise InputError("Say what to launch, such as: quoth launch --processes 2 train mybook.txt")
-    command, variables = torchrun(a, arguments[at:])
+    command = arguments[at:]
+    # Here, and not in each of the processes.
+    parse(arguments_of(command[0]), command[1:], command[0])
+    command, variables = torchrun(a, command)
     if a.json:
         print_json({"command": ["torchrun", *command], "environment": variables})
         return 0

@@ -10,6 +10,7 @@ import torch
 
 from quoth.model.config import GPTConfig
 from quoth.model.gpt import GPT
+from quoth.system.errors import InputError
 
 # What a layer's backward pass holds for a moment, and freed memory in pieces that fit nothing.
 OVERHEAD = 1.5
@@ -103,8 +104,23 @@ def window_bytes(c: GPTConfig, dtype_bytes: int, written_out: bool, *, compiled:
     return int(c.context * share * (c.layers * (layer + scores) + 4 * scores))
 
 
-@cache
 def parameters(config: GPTConfig) -> int:
-    """How many numbers a model of this shape trains, without making them."""
-    with torch.device("meta"):
-        return GPT(config).parameters_count
+    """How many numbers a model of this shape trains, without making them. All blocks have as many.
+
+    Raises:
+        InputError: they are too many for torch to count.
+    """
+    none, one = (_parameters(config.replace(layers=layers)) for layers in (0, 1))
+    return none + config.layers * (one - none)
+
+
+@cache
+def _parameters(config: GPTConfig) -> int:
+    try:
+        with torch.device("meta"):
+            return GPT(config).parameters_count
+    except RuntimeError as error:
+        raise InputError(
+            f"No computer can hold a model of width {config.width:,} with {config.heads:,} heads of "
+            f"{config.head_size:,}, {config.hidden:,} hidden units and a context of {config.context:,}."
+        ) from error

@@ -8,14 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from quoth.model.attention import LONG_WINDOW
 from quoth.plan.footprint import largest_batch, memory
 from quoth.recipes.recipe import Recipe
 from quoth.system.device import Hardware
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, is_out_of_memory
 from quoth.system.memory import available_bytes, size
 from quoth.system.world import World
 from quoth.text.batches import shares
@@ -88,8 +87,7 @@ def memory_refusals(recipe: Recipe) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not known and "allocate memory" not in str(error) and "not enough memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         half, twice = max(1, recipe.run.batch // 2), 2 * recipe.run.accumulate
         raise InputError(

@@ -40,3 +40,9 @@ def one_line(error: BaseException) -> str:
     """What another library's error says, in one line that does not run on, without a full stop."""
     said = " ".join(str(error).split()) or type(error).__name__
     return (said if len(said) <= 300 else said[:297] + "...").rstrip(".")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, torch or a GPU has found no room; torch says so of a CPU by a plain RuntimeError."""
+    said = ("out of memory", "allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in said))
