@@ -61,14 +61,15 @@ def test_what_is_refused_is_refused_once(tmp_path: Path) -> None:
     launched = start_process(*launch, "train", str(tmp_path / "none.txt"))
     _, err = launched.communicate(timeout=120)
     assert launched.returncode == 2
-    assert err.count("is neither a file or folder nor a named corpus") == 1
-    assert "Traceback" not in err
+    assert "is neither a file or folder nor a named corpus" in err
+    assert err.count("\n") == 1
     write_text(tmp_path / "text.txt")
     train = ["train", str(tmp_path / "text.txt"), *MACHINE, "--steps", "3", "--batch", "5", "--layers", "1"]
     launched = start_process(*launch, *train, "--out", str(tmp_path / "run"))
     _, err = launched.communicate(timeout=120)
     assert launched.returncode == 2
     assert "A step has 5 windows (batch times accumulate), which 2 processes cannot share evenly" in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.slow

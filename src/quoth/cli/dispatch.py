@@ -9,7 +9,7 @@ from importlib import import_module
 from io import TextIOWrapper
 from typing import Any
 
-from quoth.system.errors import InputError, is_out_of_memory, suggestion
+from quoth.system.errors import InputError, is_out_of_memory, refused, suggestion
 from quoth.system.openmp import sleep_soon
 
 COMMANDS = {
@@ -81,7 +81,7 @@ def dispatch(arguments: list[str]) -> int:
         return int(result or 0)
     except InputError as error:
         print(f"quoth: {error}", file=sys.stderr)
-        return 2
+        return 2 if error.worth_another_try else refused()
     except KeyboardInterrupt:
         print("quoth: interrupted", file=sys.stderr)
         return 130

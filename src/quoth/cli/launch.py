@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 from quoth.cli.arguments import parse
 from quoth.cli.dispatch import arguments_of
 from quoth.cli.output import print_json
-from quoth.system.errors import InputError
+from quoth.system.errors import REFUSED, InputError
 
 LAUNCHED = ("train",)
 
@@ -51,7 +53,13 @@ def main(arguments: list[str], started: float) -> int:
         print_json({"command": ["torchrun", *command], "environment": variables})
         return 0
     os.environ.update(variables)
-    return run(command, a)
+    with tempfile.TemporaryDirectory(prefix="quoth-launch-") as folder:
+        file = Path(folder, "refused")
+        os.environ[REFUSED] = str(file)
+        try:
+            return run(command, a) or (2 if file.exists() else 0)
+        finally:
+            del os.environ[REFUSED]
 
 
 def torchrun(a: Arguments, command: list[str]) -> tuple[list[str], dict[str, str]]:

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
+
+# The environment variable in which a launcher names a file.
+REFUSED = "QUOTH_REFUSED"
 
 
 class InputError(Exception):
     """What was given cannot be used; the message is one clear sentence: what was wanted and what was got."""
+
+    worth_another_try = False
+
+
+def refused() -> int:
+    """The exit code of a process whose command was refused: 2.
+
+    It is 0 where the process was launched, which leaves a file that the launcher looks for: of another code than 0 the
+    launcher would start all processes again.
+    """
+    if file := os.environ.get(REFUSED):
+        Path(file).touch()
+    return 0 if file else 2
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

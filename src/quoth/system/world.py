@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import distributed_c10d as c10d
 
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, refused
 
 # Seconds: for all to be there, and for any of them to be waited for afterwards.
 JOIN_WITHIN = 120
@@ -116,6 +116,8 @@ class World:
 class Gone(InputError):  # noqa: N818
     """Another process has died: not a matter of what was given, so it is worth another try."""
 
+    worth_another_try = True
+
 
 @contextmanager
 def joined() -> Iterator[World]:
@@ -141,7 +143,7 @@ def joined() -> Iterator[World]:
     try:
         shared = _store(rank, size)
         if shared.check(["refused"]):
-            raise SystemExit(2)  # A launcher starts processes again that will be refused again; once it was said.
+            raise SystemExit(refused())  # The process that was refused first has said why.
         # Each start has keys of its own: what a process that died left behind would make the next wait for it. All
         # processes are started together, so each has been started as often as the others.
         attempt = c10d.PrefixStore(f"attempt-{shared.add(f'starts-{rank}', 1)}", shared)
@@ -154,7 +156,7 @@ def joined() -> Iterator[World]:
         )
     except (dist.DistStoreError, dist.DistNetworkError, RuntimeError) as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        raise InputError(
+        raise Gone(
             f"Not all of {size} processes came to {where} within {JOIN_WITHIN} s; is it reached from every machine, "
             f"and was the same command started on each? ({str(error).splitlines()[0]})"
         ) from error
@@ -168,6 +170,8 @@ def joined() -> Iterator[World]:
     except RuntimeError as error:
         if not any(word in str(error) for word in GONE):
             raise
+        if shared.check(["refused"]):
+            raise SystemExit(refused()) from None
         said = str(error).splitlines()[0][:200]
         raise Gone(
             f"Another process is gone or out of reach, so this one ends; checkpoints are kept ({said})."
