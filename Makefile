@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH_OPTIONS ?=
 BIN := .venv/bin
 
-.PHONY: setup demo test soak lint docs clean
+.PHONY: setup demo test floors soak lint docs clean
 setup: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -25,6 +25,10 @@ demo: setup
 test: .venv/installed-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
+# quoth with the oldest versions of what it needs, in a virtual environment of their own.
+floors:
+	$(PYTHON) tools/floors.py .venv-floors $(TORCH_OPTIONS)
+
 soak: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[soak]"
 	QUOTH_SOAK=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rP tests/soak tests/recipes/test_rank_faults.py
@@ -39,4 +43,4 @@ docs: .venv/installed-dev
 	$(BIN)/mkdocs build --strict --quiet
 
 clean:
-	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-floors site .mypy_cache .ruff_cache .pytest_cache
