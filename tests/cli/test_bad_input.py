@@ -237,6 +237,17 @@ def test_a_learning_rate_that_is_far_too_high(quoth: Quoth, here: Path) -> None:
     assert "not finite" in is_a_sentence(quoth(*TRAIN, "--steps", "60", "--learning-rate", "1e30"))
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")]
+)
+def test_memory_that_is_not_there(error: Exception, quoth: Quoth, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("quoth.cli.runs.main", fails)
+    assert "Memory ran out" in is_a_sentence(quoth("runs"))
+
+
 def test_sources_that_cannot_be_got(quoth: Quoth, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUOTH_CACHE", str(here / "cache"))
     monkeypatch.setattr("quoth.text.sources._package_folder", lambda *names: here / "no such folder")

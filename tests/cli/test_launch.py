@@ -44,6 +44,8 @@ def test_what_would_be_started(quoth: Quoth) -> None:
         (["--machines", "2", "train"], "need --address HOST:PORT"),
         (["--machines", "2", "--address", "first", "train"], "need --address HOST:PORT"),
         (["--processes", "-1", "train"], "must be 0 or more"),
+        (["--processes", "1000000000", "train"], "--processes must be at most"),
+        (["--wait", "1000000000000000", "train"], "--wait must be at most 1,000,000,000 seconds"),
         (["--processes", "2", "train", "--layer", "3"], "There is no flag --layer (did you mean '--layers'?)"),
         (["--processes", "2", "train", "--width", "wide"], "--width must be a whole number, not 'wide'"),
     ],

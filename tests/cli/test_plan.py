@@ -33,7 +33,7 @@ def test_the_command(quoth: Quoth) -> None:
         (["gpt3", "--tokens", "nan"], "--tokens must be a finite number, not nan"),
         (["gpt3", "--tokens", "-1"], "--tokens and --price 0 or more"),
         (["gpt3", "--dtype", "float32"], "--dtype says nothing of gpt3"),
-        (["laptop", "--count", "8"], "name one with --on"),
+        (["laptop", "--count", "8"], "devices that --on names"),
     ],
 )
 def test_what_cannot_be_planned(given: list[str], said: str, quoth: Quoth) -> None:

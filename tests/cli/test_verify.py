@@ -24,7 +24,7 @@ def test_a_run_that_is_whole(run: Path, quoth: Quoth) -> None:
     result = quoth("verify", "run")
     assert result.code == 0
     assert result.out.count("whole") == 3
-    assert "All is as it was saved." in result.out
+    assert "Every file is as it was saved." in result.out
     said = json.loads(quoth("verify", "run", "--json").out)
     assert said["whole"] is True
     assert [one["checkpoint"] for one in said["checkpoints"]] == ["step-000002", "step-000004", "step-000006"]

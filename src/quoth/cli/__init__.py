@@ -1,1 +1,1 @@
-"""The command line: parse, build, call. One module a command; `quoth --help` imports none of them."""
+"""The command line. Each command is a module that parses its arguments, builds what they name, and calls it."""

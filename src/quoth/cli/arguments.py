@@ -20,6 +20,7 @@ from quoth.system.errors import InputError
 
 T = TypeVar("T")
 _WANTED = {int: "a whole number", float: "a number"}
+_METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,32 @@ def parse(kind: type[T], arguments: Sequence[str], command: str) -> T:
 
 def _print_help(kind: type, command: str) -> NoReturn:
     tyro.cli(
-        kind,
+        _for_help(kind),
         args=["--help"],
         prog=f"quoth {command}",
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
     raise SystemExit(0)
+
+
+def _for_help(kind: type) -> type:
+    """The dataclass as help should show it: N, X or TEXT for a value, and no default that tells nothing."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    fields = []
+    for field, argument in zip(dataclasses.fields(kind), declared(kind), strict=True):
+        hint: Any = hints[field.name]
+        if not any(hasattr(extra, "metavar") for extra in getattr(hint, "__metadata__", ())):
+            metavar = field.name.upper() if argument.positional else _METAVARS.get(argument.kind)
+            told = None if field.default not in (False, "", 0.0) or argument.kind is int else ""
+            hint = typing.Annotated[hint, tyro.conf.arg(metavar=metavar, help_behavior_hint=told)]
+        fields.append((field.name, hint, _default(field)))
+    return dataclasses.make_dataclass(kind.__name__, fields, namespace={"__doc__": kind.__doc__})
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return dataclasses.field(default_factory=field.default_factory)
+    return dataclasses.field(default=field.default)
 
 
 def _argument(name: str, hint: Any, required: bool) -> Argument:

@@ -14,7 +14,7 @@ from quoth.cli.arguments import Argument, declared, parse
 from quoth.cli.dispatch import COMMANDS, arguments_of
 from quoth.cli.output import print_json
 
-# What is completed by looking: files, folders, runs, and data, which is a file or a named corpus.
+# Arguments whose values the shell looks up: files, folders, runs, and data, which is a file or a named corpus.
 LOOKED_UP = {
     **dict.fromkeys(("run", "runs", "resume", "init"), "run"),
     "config": "file",
@@ -26,14 +26,14 @@ LOOKED_UP = {
 
 @dataclass
 class Arguments:
-    """Print a completion script.
+    """Print a script with which a shell completes quoth's commands, flags and values.
 
     bash: add `source <(quoth completion bash)` to ~/.bashrc. zsh: save it as _quoth in a folder of $fpath.
     fish: save it as ~/.config/fish/completions/quoth.fish.
 
     Attributes:
-        shell: bash, zsh or fish.
-        json: one JSON object on stdout.
+        shell: the shell that the script is for: bash, zsh or fish.
+        json: print the script as one JSON object on stdout.
     """
 
     shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]
@@ -42,7 +42,7 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Place:
-    """Something to complete: an argument of a command, its choices or what to look up, and what it means."""
+    """An argument to complete, with its choices or the kind of thing to look up, and a line on what it means."""
 
     argument: Argument
     choices: tuple[str, ...]
@@ -65,7 +65,7 @@ def main(arguments: list[str], started: float) -> None:
 
 
 def places(kind: type) -> list[Place]:
-    """All that a command's arguments let complete."""
+    """Every argument of a command, as a shell can complete it."""
     from quoth.ladder.topics import RUNGS, TOPICS
     from quoth.model.config import FAMILIES
     from quoth.recipes.presets import PRESETS
@@ -86,7 +86,7 @@ def places(kind: type) -> list[Place]:
 
 
 def corpora() -> str:
-    """The named corpora."""
+    """The names of the corpora that quoth knows, with spaces between them."""
     from quoth.text.sources import SOURCES
 
     return " ".join(SOURCES)
@@ -217,7 +217,7 @@ def _colons(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """In single quotes, for any of the shells but fish, which wants backslashes doubled."""
+    """The text in single quotes, as bash and zsh read it. fish wants backslashes doubled besides."""
     return "'" + text.replace("'", "'\\''") + "'"
 
 

@@ -1,4 +1,4 @@
-"""`quoth config`: every value that a run would have, and where it came from."""
+"""`quoth config`: print every value that a run would have, and where the value came from."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from quoth.cli.output import print_json
 from quoth.cli.settings import given, with_settings, words
 from quoth.system.words import count
 
-ABOUT = """Print every value of a preset as TOML, each with where it came from.
+ABOUT = """Print every value that `quoth train` would use, as TOML, each with where it came from.
 
-What is printed is a file that `quoth train --config FILE` takes. The flags are those of `quoth train`.
+`quoth train --config FILE` takes a file of what is printed. The flags are those of `quoth train`.
 
 Attributes:
-    preset: laptop, gpu, gpt2, lecture or nanogpt-cpu.
-    config: a TOML file of settings; flags go before it, and it goes before the preset.
-    json: one JSON object on stdout.
+    preset: the values to begin with: laptop, gpu, gpt2, lecture or nanogpt-cpu.
+    config: a TOML file of settings, which override the preset's and are overridden by flags.
+    json: print one JSON object on stdout.
     data: a named corpus (shakespeare, plays), a file, folder or zip archive of texts; several with commas between.
 """
 
 
 def arguments_class() -> type:
-    """The command's own arguments, and a flag for every setting of a recipe."""
+    """The class of the command's arguments: its own, and a flag for every setting of a recipe."""
     own: list[tuple[str, Any, Any]] = [
         ("preset", tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="[PRESET]")]], "laptop"),
         ("data", words("DATA"), None),

@@ -1,4 +1,4 @@
-"""A static table of commands, so that help costs nothing and a command imports only what it needs."""
+"""A static table of commands, so that `quoth --help` imports nothing, and a command only what it needs."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from quoth.system.errors import InputError, is_out_of_memory, refused, suggestio
 from quoth.system.openmp import sleep_soon
 
 COMMANDS = {
-    "train": "train a GPT on a text; three minutes on Shakespeare by default",
+    "train": "train a GPT on a text; by default on Shakespeare for three minutes",
     "launch": "train with several processes, on one machine or many",
     "sample": "let a run write",
     "chat": "talk to a run in the terminal",
-    "serve": "let programs and browsers talk to runs, by OpenAI's API",
-    "export": "write a run as transformers, llama.cpp or Ollama load it",
-    "import": "make a run of a GPT-2, Llama or Qwen of somebody else's",
-    "eval": "the exact loss over the whole validation split, or over a file",
+    "serve": "serve runs to programs, by OpenAI's API, and to browsers",
+    "export": "write a run for transformers, vLLM, llama.cpp or Ollama",
+    "import": "make a run of another program's GPT-2, Llama or Qwen model",
+    "eval": "compute the loss over the whole validation split, or a file",
     "data": "explore a text: size, alphabet, split, tokens, first lines",
     "ladder": "climb the lecture's ladder, from a bigram to a GPT",
-    "explain": "run one idea of the lecture, and see its tensors",
-    "exercise": "exercises on the lecture, and a checker that names mistakes",
+    "explain": "run one idea of the lecture and show its tensors",
+    "exercise": "list exercises on the lecture, and check what you wrote",
     "config": "print every value of a preset, and where it came from",
-    "plan": "what a run will take: FLOPs, memory, time, cost",
+    "plan": "predict what a run will take: FLOPs, memory, time, cost",
     "runs": "list the runs so far, best first",
-    "verify": "check that what a run has saved is as it was saved",
-    "doctor": "what this machine is best used with, and why",
+    "verify": "check every file of a run's checkpoints against its SHA-256",
+    "doctor": "show how quoth uses this machine, and why",
     "completion": "print a completion script for bash, zsh or fish",
 }
 
-# Commands whose names Python has taken for itself.
+# Modules of commands whose own names Python reserves or uses.
 MODULES = {"eval": "evaluate", "import": "importing"}
 
 HELP = f"""quoth: a GPT from scratch, from a text file to a model that talks back.
@@ -42,7 +42,7 @@ usage: quoth COMMAND [OPTIONS]
 
 {chr(10).join(f"  {name:<12}{what}" for name, what in COMMANDS.items())}
 
-  quoth train                          three minutes on Tiny Shakespeare
+  quoth train                          train on Tiny Shakespeare, three minutes
   quoth train mybook.txt --minutes 10  on your text; the time decides the rest
   quoth sample latest --prompt "Once"  let the newest run write
   quoth serve latest                   a page to play with it, and OpenAI's API
@@ -54,9 +54,10 @@ OUT_OF_MEMORY = "Memory ran out; ask for less at once, or close other programs. 
 
 
 def dispatch(arguments: list[str]) -> int:
-    """Run a command. Its exit code: 0, 1 where a check says no, 2 after a sentence on bad input, 130 after Ctrl-C.
+    """Run a command and return its exit code.
 
-    A training that SIGTERM ended says 143.
+    The code is 0 when all went well, 1 where a check found something wrong, 2 after a sentence on bad input, 130 after
+    Ctrl-C, and 143 for a training that SIGTERM ended.
     """
     started = time.monotonic()
     sleep_soon()
@@ -122,7 +123,7 @@ def arguments_of(command: str) -> type:
 
 
 def _close_stdout() -> None:
-    """Where stdout takes no more, let Python not complain once more at its end."""
+    """Point a stdout that takes no more at nothing, so that Python does not complain of it when it ends."""
     try:
         sys.stdout.flush()
     except OSError:

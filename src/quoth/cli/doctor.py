@@ -1,4 +1,4 @@
-"""`quoth doctor`: what this machine is best used with, and why."""
+"""`quoth doctor`: how quoth uses this machine, why, and what would make it faster."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from typing import Any
 from quoth.cli.arguments import parse
 from quoth.cli.output import columns, print_json, wrapped
 
-# What speeds up matrix products, as Linux names it: x86's, then Arm's.
+# The instructions that speed up matrix products, by Linux's names: first x86's, then Arm's.
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "asimd", "sve", "bf16", "i8mm")
 BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")
+# A load average of so much a core slows training down, and so few free bytes limit what can be trained.
 BUSY = 0.5
 LITTLE_MEMORY = 1.5e9
 
 
 @dataclass
 class Arguments:
-    """Say what this machine is best used with, why, and what would make it faster. Takes a few seconds.
+    """Show how quoth uses this machine, why, and what would make it faster. That takes a few seconds.
 
     Attributes:
-        json: one JSON object on stdout.
+        json: print one JSON object on stdout.
     """
 
     json: bool = False
@@ -47,8 +48,8 @@ def main(arguments: list[str], started: float) -> None:
 
 
 def examine() -> dict[str, Any]:
-    """Everything that is known of the machine, and what was chosen for it."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # Before the probes add to it.
+    """Everything that quoth knows of the machine and chooses for it."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # The probes below will add to it.
 
     import torch
 
@@ -85,7 +86,7 @@ def examine() -> dict[str, Any]:
 
 
 def instructions() -> list[str]:
-    """Which of INSTRUCTIONS the processor has, where Linux tells."""
+    """The ones of INSTRUCTIONS that the processor has, as far as Linux tells."""
     from quoth.system.device import cpu_flags
 
     flags = cpu_flags().split()
@@ -93,7 +94,7 @@ def instructions() -> list[str]:
 
 
 def attention(device: str) -> str:
-    """How attention is computed on a device, as the model decides it."""
+    """A phrase on how the model computes attention on a device."""
     import torch
 
     from quoth.model.attention import prefer_fused
@@ -109,7 +110,7 @@ def attention(device: str) -> str:
 
 
 def compiler() -> dict[str, str] | None:
-    """The C++ compiler's command, such as `ccache g++`, and its own words for its version."""
+    """The C++ compiler's command, such as `ccache g++`, and the first line of what it says of its version."""
     from quoth.system.device import cpp_compiler
 
     if (command := cpp_compiler()) is None:
@@ -123,7 +124,7 @@ def compiler() -> dict[str, str] | None:
 
 
 def installed(package: str) -> str | None:
-    """A package's version, without importing it."""
+    """The version of a package that is installed, found without importing it."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -131,7 +132,7 @@ def installed(package: str) -> str | None:
 
 
 def advice(facts: dict[str, Any]) -> Iterator[str]:
-    """What would make it faster, in sentences."""
+    """Sentences on what would make training on this machine faster."""
     if facts["device"] == "cpu":
         if facts["nvidia_device"] and facts["torch_cuda"] is None:
             yield (
@@ -143,20 +144,20 @@ def advice(facts: dict[str, Any]) -> Iterator[str]:
         elif not facts["python_headers"]:
             yield "Install Python's headers (python3-dev): compiled, training is 1.5 to 2 times as fast."
         if facts["cores"] == 1:
-            yield "There is one core only; a second one nearly doubles the speed."
+            yield "This machine has one core only; a second one would nearly double the speed."
         if not set(BFLOAT16).intersection(facts["instructions"]) and sys.platform == "linux":
             yield "This processor has no instructions for bfloat16; one that has them is about twice as fast."
     if facts["load"] is not None and facts["load"] > BUSY * facts["cores"]:
         yield (
             f"Something else keeps this machine busy: its load average is {facts['load']:.1f} on {facts['cores']} "
-            f"core{'s' * (facts['cores'] > 1)}; stopping that leaves more for training."
+            f"core{'s' * (facts['cores'] > 1)}; stopping it leaves more for training."
         )
     if (free := facts["available_bytes"]) is not None and free < LITTLE_MEMORY:
-        yield "Little memory is free, which limits models and batches; close what is not needed."
+        yield "Little memory is free, which limits models and batches; close programs that you do not need."
 
 
 def lines(facts: dict[str, Any]) -> Iterator[str]:
-    """The record for a person."""
+    """The facts as lines for a person."""
     from quoth.system.memory import size
 
     f, why = facts, facts["reasons"]

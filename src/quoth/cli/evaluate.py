@@ -1,4 +1,4 @@
-"""`quoth eval`: the exact loss over the whole validation split, or over a file."""
+"""`quoth eval`: compute the exact loss over the whole validation split, or over a file."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from quoth.cli.output import console, print_json, warn
 
 @dataclass
 class Arguments:
-    """The exact loss over the whole validation split, or over a file.
+    """Compute a run's exact loss over its whole validation split, or over a file.
 
     Attributes:
         run: a run's folder, its name, or latest.
-        data: a text to judge by, all of it, instead of the run's validation split.
-        separator: as `quoth train` takes it, for that text.
-        column: as `quoth train` takes it, for that text.
-        checkpoint: best or last.
-        dtype: auto, bfloat16 or float32.
-        json: one JSON object on stdout.
+        data: a text to judge the run by, all of it, instead of the run's validation split.
+        separator: what stands between documents of that text, as for `quoth train`.
+        column: the column that holds the text of a table, as for `quoth train`.
+        checkpoint: which of the run's checkpoints to judge, best or last.
+        dtype: the number type to compute in; auto takes what is fastest here.
+        json: print one JSON object on stdout.
     """
 
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="[RUN]")]] = "latest"

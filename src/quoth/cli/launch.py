@@ -1,4 +1,4 @@
-"""`quoth launch`: a command in several processes, by torchrun, with what is easily forgotten."""
+"""`quoth launch`: run a command in several processes by torchrun, with the settings that are easily forgotten."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ from quoth.cli.output import print_json
 from quoth.system.errors import REFUSED, InputError
 
 LAUNCHED = ("train",)
+# More processes only hinder each other, and very many bring a machine down.
+MOST_PER_CORE = 16
+LONGEST_WAIT = 10**9
 
 
 @dataclass
 class Arguments:
-    """Start a command in several processes: `quoth launch --processes 2 train mybook.txt`.
+    """Train in several processes: `quoth launch --processes 2 train mybook.txt`.
 
-    What stands before `train` is for launching, what follows is the command. A step is the same whatever the number of
-    processes; they share its windows. When one of them dies, all are started again and go on from the last checkpoint.
+    Flags before `train` are for launching, and all that follows is for `quoth train`. The processes share the windows
+    of each step, so a step is the same whatever their number. When a process dies, all processes are started again and
+    go on from the last checkpoint.
 
     Attributes:
-        processes: on this machine; 0 for one a GPU, or one a core where there is none.
-        machines: how many machines take part; start the same command on each.
-        address: HOST:PORT of one of them, where several take part; the same on each.
-        wait: seconds for all machines to be there.
-        restarts: how often to start again when a process dies.
+        processes: the number of processes on this machine; 0 starts one for each GPU, or one for each core without any.
+        machines: the number of machines that take part; the same command has to be started on each of them.
+        address: HOST:PORT of one of several machines; the same address has to be given on each of them.
+        wait: the seconds within which all machines have to be there.
+        restarts: how many times all processes are started again after one has died.
         json: print what would be started, as one JSON object, and start nothing.
     """
 
@@ -63,7 +67,7 @@ def main(arguments: list[str], started: float) -> int:
 
 
 def torchrun(a: Arguments, command: list[str]) -> tuple[list[str], dict[str, str]]:
-    """The arguments of torchrun, and the environment that it needs.
+    """The arguments of torchrun, and the environment variables that it needs.
 
     Raises:
         InputError: the numbers do not fit together.
@@ -72,9 +76,13 @@ def torchrun(a: Arguments, command: list[str]) -> tuple[list[str], dict[str, str
         raise InputError("--processes, --restarts and --wait must be 0 or more, and --machines 1 or more.")
     if a.machines > 1 and not a.address.rpartition(":")[2].isdecimal():
         raise InputError("Several machines need --address HOST:PORT of one of them, the same on each.")
+    if a.wait > LONGEST_WAIT:
+        raise InputError(f"--wait must be at most {LONGEST_WAIT:,} seconds, not {a.wait:,}.")
     from quoth.system.device import cores, gpus
 
-    each = a.processes or gpus() or cores()
+    each, most = a.processes or gpus() or cores(), MOST_PER_CORE * cores()
+    if each > most:
+        raise InputError(f"--processes must be at most {most} on the {cores()} cores of this machine, not {each:,}.")
     where = ["--standalone"]
     if a.machines > 1:
         meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", a.address, "--rdzv-id", "quoth"]
@@ -89,30 +97,30 @@ def torchrun(a: Arguments, command: list[str]) -> tuple[list[str], dict[str, str
     threads = max(1, cores() // each)
     return here, {
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
-        # Seconds from SIGTERM to SIGKILL, for the last checkpoint.
+        # The last checkpoint has to be written in the seconds from SIGTERM to SIGKILL.
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "110"),
     }
 
 
 def run(command: list[str], a: Arguments) -> int:
-    """Start the processes, and wait for them; the exit code of one that failed.
+    """Start the processes, wait for them, and return the exit code of one that failed, or 0.
 
     Raises:
-        InputError: not all machines came.
+        InputError: some machine did not come in time.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous.api import RendezvousConnectionError, RendezvousTimeoutError
     from torch.distributed.run import main as start
 
-    # What failed says so itself.
+    # A process that fails has said why itself.
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     try:
         start(command)
     except (RendezvousTimeoutError, RendezvousConnectionError) as error:
         raise InputError(
-            f"Not all of {a.machines} machines came to {a.address} within {a.wait} s; is it reached from each, and was "
-            "the same command started there?"
+            f"Not all of {a.machines} machines came to {a.address} within {a.wait} s; can each of them reach it, and "
+            "was the same command started on each?"
         ) from error
     except ChildFailedError as error:
         _, failure = error.get_first_failure()

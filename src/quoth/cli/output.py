@@ -1,4 +1,4 @@
-"""What a person sees, and what a program reads: one JSON object on stdout, everything else on stderr."""
+"""What commands print: lines and tables for a person, or one JSON object on stdout and all else on stderr."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.console import Console
 
 
 def console(as_json: bool) -> Console:
-    """Where words for a person go: stdout, or stderr when stdout is for JSON."""
+    """The console for a person's lines: stdout, or stderr when stdout is for JSON."""
     stream = sys.stderr if as_json else sys.stdout
     # Without colours rich would still write bold. A terminal would break lines within words; a file has no width.
     colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
@@ -24,12 +24,12 @@ def console(as_json: bool) -> Console:
 
 
 def width() -> int | None:
-    """How many columns stdout's terminal has; None where stdout is no terminal."""
+    """The number of columns of stdout's terminal, or None where stdout is no terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> Iterator[str]:
-    """Lines with the cells of each column under each other; those numbered in `right` end alike.
+    """Lines with the cells of each column under each other; columns whose numbers are in `right` are right-aligned.
 
     >>> list(columns([["a", "10"], ["bcd", "9"]], right={1}))
     ['a    10', 'bcd   9']
@@ -42,7 +42,10 @@ def columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> Itera
 
 
 def wrapped(text: str, hang: int = 2) -> str:
-    """The words of a text in indented lines that fit a terminal, or 100 columns elsewhere; `hang` indents the rest."""
+    """A text broken into indented lines of at most the terminal's width or 100 columns.
+
+    `hang` is the indentation of every line but the first, in columns.
+    """
     wide = min(width() or 100, 100)
     hung = " " * hang
     return textwrap.fill(
@@ -51,22 +54,22 @@ def wrapped(text: str, hang: int = 2) -> str:
 
 
 def is_live(screen: Console) -> bool:
-    """Whether a line may be drawn over: on a terminal, outside CI, unless NO_COLOR is set."""
+    """Whether lines may be drawn over: only on a terminal, outside CI, and unless NO_COLOR is set."""
     return screen.is_terminal and not os.environ.get("CI") and not os.environ.get("NO_COLOR")
 
 
 def warn(text: str) -> None:
-    """A sentence beside the answer, on stderr."""
+    """Print a sentence on stderr, beside the command's answer."""
     console(True).print(text, style="yellow", markup=False)
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One object on stdout; what JSON cannot say, NaN and infinity, is null."""
+    """Print one object on stdout, with null for NaN and infinity, which JSON does not have."""
     sys.stdout.write(json.dumps(plain(value), ensure_ascii=False) + "\n")
 
 
 def plain(value: Any) -> Any:
-    """The value without what JSON cannot say."""
+    """The value with None for NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

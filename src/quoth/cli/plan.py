@@ -1,4 +1,4 @@
-"""`quoth plan`: what a run will take, before it is made."""
+"""`quoth plan`: predict what a run will take."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from quoth.cli.settings import given, with_settings, words
 from quoth.system.errors import InputError, suggestion
 from quoth.system.words import count, duration
 
-ABOUT = """Say what a run will take: parameters, FLOPs, memory, time.
+ABOUT = """Predict what a run will take: parameters, FLOPs, memory, time and cost.
 
-On this machine twenty steps are tried out; on a device of the table it is counted. The flags are those of
-`quoth train`.
+For this machine the prediction comes from a trial of twenty steps, and for a device named by --on from its data sheet.
+The flags are those of `quoth train`.
 
 Attributes:
     what: a preset, a run, or a published model: gpt2, gpt2-medium, gpt2-large, gpt2-xl, gpt3, llama2-7b, llama3-8b,
         llama3-405b.
-    data: a named corpus (shakespeare, plays), a UTF-8 file, or a folder of them, for a preset.
-    on: here, which is this machine, or t4, v100, l4, rtx3090, rtx4090, a100, h100, h200, b200; for a published model
-        h100 when left out.
-    count: how many devices.
-    tokens: how many tokens to train on; when left out, the run's, the published ones, or 20 a parameter.
-    utilization: the share of a device's FLOP/s that training reaches, what devices tell each other included.
-    price: of one device for one hour, in any currency.
-    json: one JSON object on stdout.
+    data: the text for a preset: a named corpus (shakespeare, plays), a UTF-8 file, or a folder of such files.
+    on: the device: here, which is this machine, or t4, v100, l4, rtx3090, rtx4090, a100, h100, h200 or b200; when left
+        out, here for a preset or a run, and h100 for a published model.
+    count: how many such devices train together.
+    tokens: how many tokens to train on; when left out, the run's, the published number, or 20 a parameter.
+    utilization: the share of a device's FLOP/s that training reaches, communication between devices included.
+    price: the price of one device for one hour, in any currency.
+    json: print one JSON object on stdout.
 """
 
 
 def arguments_class() -> type:
-    """The command's own arguments, and a flag for every setting of a recipe."""
+    """The class of the command's arguments: its own, and a flag for every setting of a recipe."""
     own: list[tuple[str, Any, Any]] = [
         ("what", tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="[WHAT]")]], "laptop"),
         ("data", words("DATA"), None),
@@ -60,7 +60,7 @@ def main(arguments: list[str], started: float) -> None:
     else:
         recipe, compiled = recipe_of(a.what, flags, started)
         if a.on is None:
-            warn(f"trying out twenty steps of {recipe.run.batch} windows, and of half as many")
+            warn(f"Twenty steps of {recipe.run.batch} windows are tried out, and then twenty of half as many.")
             known = tried(recipe, a.tokens, compiled=compiled)
         else:
             known = counted(recipe, a.on, a.count, a.tokens, a.utilization)
@@ -73,10 +73,10 @@ def main(arguments: list[str], started: float) -> None:
 
 
 def check(a: Any) -> None:
-    """Refuse what does not fit together.
+    """Refuse arguments that do not fit together.
 
     Raises:
-        InputError: it does not.
+        InputError: two of them do not, or one means nothing.
     """
     from quoth.plan.costs import UTILIZATION
     from quoth.plan.devices import DEVICES
@@ -90,11 +90,11 @@ def check(a: Any) -> None:
     if a.on not in (None, *DEVICES):
         raise InputError(f"There is no device {a.on!r}{suggestion(a.on, ['here', *DEVICES])}.")
     if a.on is None and a.what not in PUBLISHED and (a.count > 1 or a.utilization != UTILIZATION):
-        raise InputError("--count and --utilization are for devices of the table; name one with --on.")
+        raise InputError("--count and --utilization are for devices that --on names; without it this machine is tried.")
 
 
 def lines(known: dict[str, Any]) -> Iterator[str]:
-    """The plan for a person."""
+    """The plan as lines for a person."""
     k = known
     published = f"; published {k['published_flops']:.3g}" if k.get("published_flops") else ""
     rows = [
@@ -112,7 +112,7 @@ def lines(known: dict[str, Any]) -> Iterator[str]:
 
 
 def memory_rows(k: dict[str, Any]) -> Iterator[list[str]]:
-    """What it holds, what would fit, and what to do where it does not."""
+    """Rows on the memory that the run takes, the largest batch that fits, and what to change if nothing fits."""
     from quoth.system.memory import size
 
     windows = f"{k['batch']:,} window{'s' * (k['batch'] != 1)}"
@@ -129,7 +129,7 @@ def memory_rows(k: dict[str, Any]) -> Iterator[list[str]]:
 
 
 def time_rows(k: dict[str, Any]) -> Iterator[list[str]]:
-    """How long, on what, and for how much."""
+    """Rows on how long the run takes, on which devices, and what it costs."""
     step = f"{k['step_seconds'] * 1000:,.1f} ms" if k["step_seconds"] < 1 else f"{k['step_seconds']:,.1f} s"
     devices = f"{k['count']:,} × {k['device']}" if k["count"] > 1 else k["device"]
     assumed = f", at {k['utilization']:.0%} of what it can do" if "utilization" in k else ""
@@ -142,6 +142,6 @@ def time_rows(k: dict[str, Any]) -> Iterator[list[str]]:
 
 
 def long(seconds: float) -> str:
-    """A time that may be years."""
+    """A time as a person says it, in days or years if it is long."""
     days = seconds / 86400
     return duration(seconds) if days < 2 else f"{days:,.0f} days" if days < 730 else f"{days / 365:,.0f} years"

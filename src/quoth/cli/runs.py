@@ -1,4 +1,4 @@
-"""`quoth runs`: the runs so far, best first."""
+"""`quoth runs`: list the runs so far, best first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from quoth.cli.arguments import parse
 from quoth.cli.output import columns, print_json, width
 from quoth.system.words import count, duration
 
+# How a run ended; among runs of the same bits per byte the lower number comes first.
 RANK = {"finished": 0, "interrupted": 0, "terminated": 0, "unfinished": 1, "broken": 2}
+# A terminal of fewer columns gets a table of fewer columns.
 NARROW = 90
 
 
@@ -18,11 +20,11 @@ NARROW = 90
 class Arguments:
     """List the runs in ./runs, best first.
 
-    Losses of different texts cannot be compared, so runs are grouped by what they were trained on. Within a group bits
-    per byte decide, which compare tokenizers too.
+    Losses on different texts cannot be compared, so runs are grouped by the text that they were trained on. Within a
+    group they are sorted by bits per byte, which can be compared between tokenizers too.
 
     Attributes:
-        json: one JSON object on stdout.
+        json: print one JSON object on stdout.
     """
 
     json: bool = False
@@ -45,7 +47,7 @@ def main(arguments: list[str], started: float) -> None:
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """What a run's folder tells, however broken it is."""
+    """What a run's folder tells of the run, however broken it is."""
     from quoth.studio.record import read_record
 
     record = read_record(folder)
@@ -66,7 +68,7 @@ def describe(folder: Path) -> dict[str, Any]:
 
 
 def _state(stopped: str, problems: list[str]) -> tuple[str, str | None]:
-    """One of RANK's words, and for a broken run what is wrong."""
+    """The run's state, a word of RANK, and for a broken run what is wrong with it."""
     for problem in problems:
         # A run that is under way, or was killed, has no summary yet.
         if problem.startswith("config.toml") or (problem.startswith("summary.json") and "is not there" not in problem):
@@ -75,13 +77,13 @@ def _state(stopped: str, problems: list[str]) -> tuple[str, str | None]:
 
 
 def _place(run: dict[str, Any]) -> tuple[Any, ...]:
-    """Broken runs last; then by data, and within it by bits per byte."""
+    """The key to sort runs by: broken ones last, then by data, then by bits per byte."""
     bits = run["bits_per_byte"]
     return (run["state"] == "broken", run["data"], bits is None, bits or 0.0, RANK[run["state"]], run["run"])
 
 
 def lines(runs: list[dict[str, Any]], narrow: bool) -> list[str]:
-    """The table for a person; a narrow one leaves out what can be looked up."""
+    """The table for a person; a narrow one leaves out columns that can be looked up elsewhere."""
     good = [run for run in runs if run["state"] != "broken"]
     tokenizers = len({run["tokenizer"] for run in good}) > 1
     said = []
@@ -110,7 +112,7 @@ def _row(run: dict[str, Any], tokenizers: bool, narrow: bool) -> dict[str, str]:
         "time": shown("seconds", duration),
         "steps": shown("steps", "{:,}".format),
         "parameters": shown("parameters", count),
-        # Last, since its length is anyone's guess.
+        # A name may be of any length, so it comes last.
         "": f"{run['run']}{unfinished}",
     }
     left_out = {"loss", "tokenizer", "steps", "parameters"} if narrow else set()

@@ -1,4 +1,4 @@
-"""The settings of a recipe as flags, for the commands that take them."""
+"""Flags for the settings of a recipe, for the commands that take them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import tyro
 
 
 def with_settings(name: str, about: str, own: list[tuple[str, Any, Any]]) -> type:
-    """A command's arguments: its own, as (name, type, default), and a flag for every other setting of a recipe.
+    """The class of a command's arguments: its own, given as (name, type, default), and all settings of a recipe.
 
-    `about` is the docstring up to the lines that document the settings. The vocabulary is the
-    tokenizer's to say, and the pace a finished run's.
+    `about` is the docstring of the class up to the lines that document the settings, which are added to it. Two settings
+    are left out: the vocabulary, which the tokenizer decides, and the pace, which a finished run has measured.
     """
     from quoth.recipes.recipe import SECTIONS
 
@@ -29,7 +29,7 @@ def with_settings(name: str, about: str, own: list[tuple[str, Any, Any]]) -> typ
 
 
 def given(arguments: Any) -> dict[str, Any]:
-    """The settings that were given as flags."""
+    """The settings that were given as flags, by name."""
     from quoth.recipes.recipe import HOME, SECTIONS, boolean
 
     values = {name: getattr(arguments, name) for name in HOME if getattr(arguments, name, None) is not None}
@@ -40,12 +40,12 @@ def given(arguments: Any) -> dict[str, Any]:
 
 
 def words(metavar: str) -> Any:
-    """The type of a flag for text that may be left out; help then says nothing of a default."""
+    """The type of a flag for text that may be left out, for which help shows no default."""
     return Annotated[str | None, tyro.conf.arg(metavar=metavar, help_behavior_hint="")]
 
 
 def _optional(section: type, name: str) -> Any:
-    """The type of a flag for a setting."""
+    """The type of the flag for a setting of a recipe's section."""
     hint = typing.get_type_hints(section)[name]
     if typing.get_origin(hint) is Literal:
         metavar = "|".join(typing.get_args(hint))

@@ -1,4 +1,4 @@
-"""`quoth verify`: whether all that a run has saved is as it was saved."""
+"""`quoth verify`: check whether a run's files are as they were saved."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from quoth.cli.output import columns, console, print_json
 
 @dataclass
 class Arguments:
-    """Check a run's folder: its settings, and every file of every checkpoint against its sha256.
+    """Check a run's settings, and every file of its checkpoints against the SHA-256 that was saved with it.
 
     The exit code is 1 where something is broken.
 
     Attributes:
         run: a run's folder, its name, or latest.
-        json: one JSON object on stdout.
+        json: print one JSON object on stdout.
     """
 
     run: tyro.conf.Positional[str]
@@ -57,12 +57,12 @@ def main(arguments: list[str], started: float) -> int:
     for problem in problems:
         screen.print(problem, style="red", markup=False)
     if not problems:
-        screen.print("All is as it was saved.")
+        screen.print("Every file is as it was saved.")
     return int(bool(problems))
 
 
 def check(folder: Path) -> dict[str, Any]:
-    """What a checkpoint holds, and what is wrong with it."""
+    """What a checkpoint's folder holds, and what is wrong with it."""
     from quoth.train.manifest import problems
 
     files = [file for file in folder.iterdir() if file.is_file()]
