@@ -30,7 +30,7 @@ GOOD: dict[str, Any] = {
     "device": "cpu",
     "nvidia_device": False,
     "torch_cuda": None,
-    "compiler": {"command": "g++", "version": "12"},
+    "compiler": {"path": "g++", "version": "12"},
     "python_headers": True,
     "cores": 4,
     "load": 0.3,
@@ -69,9 +69,9 @@ def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_a_compiler_behind_a_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name, text in {"ccache": '#!/bin/sh\nexec "$@"', "g++": '#!/bin/sh\necho "g++ of $1"'}.items():
-        (tmp_path / name).write_text(text + "\n")
-        (tmp_path / name).chmod(0o755)
+    compiler = tmp_path / "g++"
+    compiler.write_text('#!/bin/sh\necho "g++ of $1"\n')
+    compiler.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr("quoth.system.device.cpp_compiler", lambda: "ccache g++")
-    assert doctor.compiler() == {"command": "ccache g++", "version": "g++ of --version"}
+    monkeypatch.setenv("CXX", "ccache g++ -m64")
+    assert doctor.compiler() == {"path": str(compiler), "version": "g++ of --version"}

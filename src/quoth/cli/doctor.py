@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
 import shutil
 import subprocess
 import sys
@@ -110,17 +109,17 @@ def attention(device: str) -> str:
 
 
 def compiler() -> dict[str, str] | None:
-    """The C++ compiler's command, such as `ccache g++`, and the first line of what it says of its version."""
+    """The C++ compiler's path, and the first line of what it says of its version."""
     from quoth.system.device import cpp_compiler
 
-    if (command := cpp_compiler()) is None:
+    if (name := cpp_compiler()) is None:
         return None
-    asked = [*shlex.split(command, posix=os.name != "nt"), "--version"]
+    path = shutil.which(name) or name
     try:
-        said = subprocess.run(asked, capture_output=True, text=True, timeout=5, check=False).stdout
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
     except (OSError, subprocess.SubprocessError):
         said = ""
-    return {"command": command, "version": said.partition("\n")[0].strip()}
+    return {"path": path, "version": said.partition("\n")[0].strip()}
 
 
 def installed(package: str) -> str | None:
@@ -180,7 +179,7 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
         ["GPU", f["gpu"] or "none"],
         ["matrix products", f"{f['gflops']:,.0f} GFLOP/s in {f['dtype']}; {f['capability']}{flags}"],
         ["attention", f["attention"]],
-        ["compiler", f"{made['command']}, {made['version'] or 'of unknown version'}" if made else "none"],
+        ["compiler", f"{made['path']}, {made['version'] or 'of unknown version'}" if made else "none"],
         ["Python.h", "here" if f["python_headers"] else "missing"],
         ["memory", "unknown" if free is None else f"{total}{size(free)} free"],
         ["software", f"quoth {f['quoth']}, torch {f['torch']}, Python {f['python']}"],

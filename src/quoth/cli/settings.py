@@ -12,8 +12,8 @@ import tyro
 def with_settings(name: str, about: str, own: list[tuple[str, Any, Any]]) -> type:
     """The class of a command's arguments: its own, given as (name, type, default), and all settings of a recipe.
 
-    `about` is the docstring of the class up to the lines that document the settings, which are added to it. Two settings
-    are left out: the vocabulary, which the tokenizer decides, and the pace, which a finished run has measured.
+    `about` is the docstring of the class up to the lines that document the settings, which are added to it. Two
+    settings are left out: the vocabulary, which the tokenizer decides, and the pace, which a finished run has measured.
     """
     from quoth.recipes.recipe import SECTIONS
 
