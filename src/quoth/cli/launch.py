@@ -28,7 +28,7 @@ class Arguments:
     go on from the last checkpoint.
 
     Attributes:
-        processes: the number of processes on this machine; 0 starts one for each GPU, or one for each core without any.
+        processes: the number of processes on this machine; 0 starts one for each GPU, or each core without a GPU.
         machines: the number of machines that take part; the same command has to be started on each of them.
         address: HOST:PORT of one of several machines; the same address has to be given on each of them.
         wait: the seconds within which all machines have to be there.

@@ -1,1 +1,1 @@
-"""What a run will need, before it is made."""
+"""Predicts what a run will take: parameters, FLOPs, memory and time."""

@@ -1,4 +1,4 @@
-"""Trying a run out: twenty steps of it, as it would be made, and what they took."""
+"""A trial of a run: twenty of its steps, made as the run would make them, and what they took."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ STEPS = 20
 
 @dataclass(frozen=True)
 class Trial:
-    """Seconds a step, once it was warm; the most bytes that the process held; and the seconds besides steps."""
+    """What a trial measured.
+
+    Attributes:
+        step_seconds: the seconds that a step took after the first ones.
+        peak_bytes: the most memory that the process held; None where the system does not tell.
+        other_seconds: the seconds that everything but steps took: starting, compiling, evaluating and saving.
+    """
 
     step_seconds: float
     peak_bytes: int | None
@@ -24,10 +30,10 @@ class Trial:
 
 
 def calibrate(config: str, *, compiled: bool) -> Trial:
-    """Train by a complete config file for twenty steps, in a process and a folder of their own.
+    """Train for twenty steps in a process and a folder of its own. `config` is the text of a complete config file.
 
     Raises:
-        InputError: it could not be trained.
+        InputError: the training was refused or failed.
     """
     with tempfile.TemporaryDirectory(prefix="quoth-plan-") as place:
         file, run = Path(place, "config.toml"), Path(place, "run")
@@ -39,11 +45,11 @@ def calibrate(config: str, *, compiled: bool) -> Trial:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             said = done.stderr.strip().removeprefix("quoth: ")
-            raise InputError(f"It could not be tried out: {said or f'it said {done.returncode}'}")
+            raise InputError(f"The run could not be tried out: {said or f'its exit code was {done.returncode}'}")
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         steps = [(line["step"], line["seconds"]) for line in lines if "loss" in line]
         if len(steps) < 2:
-            raise InputError("It could not be tried out: its loss is not finite.")
+            raise InputError("The run could not be tried out: its loss is not finite.")
         (first, began), (last, ended) = steps[0], steps[-1]
         summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
         each = (ended - began) / (last - first)

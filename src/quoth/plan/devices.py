@@ -1,4 +1,4 @@
-"""What devices can do, by their makers' data sheets."""
+"""The speed and memory of GPUs, from NVIDIA's data sheets."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Device:
-    """FLOP/s of dense bfloat16 products (float16 where there is no bfloat16), and bytes of memory."""
+    """A GPU.
+
+    Attributes:
+        name: the name that NVIDIA sells it by.
+        flops: the FLOP/s of dense matrix products in bfloat16, or in float16 on a GPU without bfloat16.
+        memory: its memory in bytes.
+    """
 
     name: str
     flops: float
     memory: float
 
 
-# NVIDIA's data sheets; the FLOP/s are those without sparsity, half of what is often quoted.
+# FLOP/s without sparsity are half of the number that is often quoted.
 DEVICES = {
     "t4": Device("NVIDIA T4", 65e12, 16e9),
     "v100": Device("NVIDIA V100 SXM2 32 GB", 125e12, 32e9),

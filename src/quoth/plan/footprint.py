@@ -1,4 +1,4 @@
-"""What a training step holds in memory at its peak, from a model's shape."""
+"""The memory that a training step takes at its peak, computed from a model's shape."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from quoth.model.config import GPTConfig
 from quoth.model.gpt import GPT
 from quoth.system.errors import InputError
 
-# What a layer's backward pass holds for a moment, and freed memory in pieces that fit nothing.
+# Activations take more than what is kept: a layer's backward pass holds tensors for a moment, and memory fragments.
 OVERHEAD = 1.5
-# A compiled step keeps less, since it makes cheap things anew.
+# A compiled step keeps less, since it computes cheap tensors again.
 COMPILED_SHARE = 0.6
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of a training step on one device, part by part.
+    """The bytes of each part of a training step on one device.
 
-    `cache` is what generating takes, a window's keys and values. `working` is what the optimizer holds for a moment,
-    when activations and logits are gone.
+    `working` is what the optimizer holds for a moment, after activations and logits have been freed. `cache` is no part
+    of training: a window's keys and values when the model generates.
     """
 
     weights: int
@@ -50,12 +50,13 @@ def memory(
     shards: int = 1,
     recompute: bool = False,
 ) -> Memory:
-    """What a step of `batch` windows holds, within 30% of what small runs were measured to take.
+    """The memory of a step of `batch` windows, which is within 30% of what small runs were measured to take.
 
-    Weights are float32, with a copy in bfloat16 where that is the number type. AdamW keeps two numbers a parameter;
-    Muon one a parameter of the matrices inside blocks, and two of the others. `written_out` is attention that keeps its
-    scores. With `shards` devices each has its part of all that lasts, and a block's whole weights for a moment. With
-    `recompute` a block keeps its input, and the rest is there for one block at a time.
+    Weights are float32, and are copied to bfloat16 where that is the number type. AdamW keeps two numbers a parameter.
+    Muon keeps one for each parameter of the matrices inside blocks, and two for each other one. With `written_out`
+    attention keeps its scores. With `shards` devices each holds its share of weights, gradients and optimizer, and for
+    a moment a block's whole weights. With `recompute` each block keeps its input only, and what else a backward pass
+    needs is held for one block at a time.
     """
     count, outside = parameters(c), parameters(c.replace(layers=0))
     kept = 2 * count if optimizer == "adamw" else count + outside
@@ -81,7 +82,7 @@ def memory(
 
 
 def largest_batch(c: GPTConfig, available: float, **how: Any) -> int:
-    """The most windows whose step fits into `available` bytes; 0 where not even one does. `how` is for `memory`."""
+    """The most windows whose step fits into `available` bytes, or 0 if not even one does. `how` goes to `memory`."""
     one = memory(c, 1, **how)
     window = one.activations + one.logits
     lasting = one.weights + one.gradients + one.optimizer
@@ -89,7 +90,7 @@ def largest_batch(c: GPTConfig, available: float, **how: Any) -> int:
 
 
 def window_bytes(c: GPTConfig, dtype_bytes: int, written_out: bool, *, compiled: bool) -> int:
-    """What the forward pass of one window keeps for its backward pass, logits and their gradients left out."""
+    """The bytes that one window's forward pass keeps for its backward pass, without logits and their gradients."""
     queries, keys = c.heads * c.head_size, c.kv_heads * c.head_size
     # The residual stream and what norms keep are float32 whatever the number type.
     wide = 2 * c.width * (2 if c.norm == "rmsnorm" else 1)

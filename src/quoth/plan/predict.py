@@ -1,4 +1,4 @@
-"""All that can be said of a run on devices of the table, by counting."""
+"""What a run takes on GPUs of `devices.DEVICES`, computed from its shape."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from quoth.plan.costs import (
 from quoth.plan.devices import Device
 from quoth.plan.footprint import Memory, largest_batch, memory, parameters
 
-# A device's own use, and what fragments take.
+# The share of a device's memory that is left by its driver and by fragmentation.
 HEADROOM = 0.92
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of a run: `memory` and `batch` are of one device, `flops` of the whole run, as papers count them."""
+    """What a run takes. `memory`, `memory_bytes`, `largest_batch` and `batch` are those of one device.
+
+    `flops` are those of the whole run on all devices, counted as papers count them.
+    """
 
     parameters: int
     flops_per_token: int
@@ -57,8 +60,8 @@ def predict(
 ) -> Prediction:
     """What a run on `count` devices takes.
 
-    `tokens` are what is best for the parameters when left out. `batch` is a device's microbatch; when left out, the
-    largest that fits, and where none does without sharding over the devices, with it.
+    `tokens` of 0 stand for the number that is best for the model's size, and a `batch` of 0, a device's microbatch, for
+    the largest that fits. Where not even one window fits, the model is sharded over the devices.
     """
     room = HEADROOM * device.memory
     how: dict[str, Any] = {"optimizer": optimizer, "compiled": True, "recompute": recompute}

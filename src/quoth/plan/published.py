@@ -1,4 +1,4 @@
-"""Models that others have trained: their shapes, and what they say it took."""
+"""Well-known models: their shapes, and what their papers say that training them took."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from quoth.model.config import GPTConfig, family
 
 @dataclass(frozen=True)
 class Published:
-    """A shape, the tokens that it was trained on and the FLOPs that took, 0 where it is not said, and who says so."""
+    """A model's shape, the tokens and FLOPs of its training, each 0 where no paper tells, and the source of these."""
 
     config: GPTConfig
     tokens: float

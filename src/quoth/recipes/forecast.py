@@ -1,4 +1,4 @@
-"""What a run will take: a recipe or a published model, counted on devices of the table or tried out here."""
+"""What a run will take: a recipe or a published model, computed for a GPU of the table or tried out here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from quoth.system.memory import available_bytes
 from quoth.text.batches import shares
 from quoth.train.run import find_run
 
-# Of a run in minutes, what is left for steps after its evaluations.
+# The share of a run's minutes that its evaluations leave for steps.
 STEPS_SHARE = 0.97
 # A difference in memory smaller than this share of the whole is noise.
 NOISE = 0.002
@@ -31,10 +31,10 @@ NOISE = 0.002
 def published(
     name: str, flags: dict[str, Any], on: str, count: int, tokens: float, utilization: float
 ) -> dict[str, Any]:
-    """A published model, or one of its shape with some values changed, on devices of the table.
+    """What training a published model takes on `count` GPUs named `on`; `flags` may change values of its shape.
 
     Raises:
-        InputError: a setting that says nothing of it.
+        InputError: a flag has nothing to do with the prediction.
     """
     one, device = PUBLISHED[name], DEVICES[on]
     changed = {flag: value for flag, value in flags.items() if HOME[flag] == "model" and flag != "family"}
@@ -48,10 +48,10 @@ def published(
 
 
 def recipe_of(what: str, flags: dict[str, Any], started: float) -> tuple[Recipe, bool]:
-    """The recipe of a run, or what a preset comes to with this machine and text; and whether it would be compiled.
+    """The recipe of a run, or of a preset on this machine and text, and whether the run would be compiled.
 
     Raises:
-        InputError: there is no such run, or settings were given for one that has its own.
+        InputError: there is no such run, or settings were given for a run, which has its own.
     """
     if what not in PRESETS:
         recipe = read_recipe(find_run(what))
@@ -65,7 +65,7 @@ def recipe_of(what: str, flags: dict[str, Any], started: float) -> tuple[Recipe,
 
 
 def counted(recipe: Recipe, on: str, count: int, tokens: float, utilization: float) -> dict[str, Any]:
-    """A recipe on devices of the table; one in minutes takes as many steps as fit into them."""
+    """What a recipe takes on `count` GPUs named `on`; a recipe in minutes takes as many steps as fit into them."""
     c, run, device = recipe.model, recipe.run, DEVICES[on]
     batch, each = shares(run.batch, run.accumulate, count)
     tokens_per_step = run.batch * run.accumulate * c.context
@@ -86,7 +86,7 @@ def counted(recipe: Recipe, on: str, count: int, tokens: float, utilization: flo
 
 
 def tried(recipe: Recipe, tokens: float, *, compiled: bool) -> dict[str, Any]:
-    """A recipe on this machine, by twenty steps of it, and twenty of half the batch."""
+    """What a recipe takes on this machine, from a trial of twenty steps and one of half the batch."""
 
     def trial(batch: int) -> Trial:
         changed = replace(recipe, run=replace(recipe.run, batch=batch))

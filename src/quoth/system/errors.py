@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
 # The environment variable in which a launcher names a file.
 REFUSED = "QUOTH_REFUSED"
@@ -23,9 +22,10 @@ def refused() -> int:
     It is 0 where the process was launched, which leaves a file that the launcher looks for: of another code than 0 the
     launcher would start all processes again.
     """
-    if file := os.environ.get(REFUSED):
-        Path(file).touch()
-    return 0 if file else 2
+    if not (file := os.environ.get(REFUSED)):
+        return 2
+    with open(file, "w", encoding="utf-8"):
+        return 0
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
