@@ -60,6 +60,30 @@ def test_refusals(arguments: list[str], word: str) -> None:
     assert word in str(refusal.value)
 
 
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse(Example, ["--number", "4", "-h"], "x")
+    assert stop.value.code == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "usage: quoth x" in words
+    for said in ("[WHAT] a thing. (default: thing)", "--number N a number. (default: 3)", "--loud or not."):
+        assert said in words
+    assert "False" not in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--number", str(2**63)], "--number must be below 2⁶³"),
+        (["--share-of", "nan"], "--share-of must be a finite number, not nan"),
+        (["--share-of", "-inf"], "--share-of must be a finite number, not -inf"),
+    ],
+)
+def test_numbers_that_no_command_can_use(arguments: list[str], word: str) -> None:
+    with pytest.raises(InputError, match=word):
+        parse(Example, arguments, "x")
+
+
 def test_declared() -> None:
     by_name = {a.name: a for a in declared(Example)}
     assert [by_name[name].kind for name in ("what", "number", "loud")] == [str, int, bool]

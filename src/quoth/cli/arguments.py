@@ -108,9 +108,12 @@ def _for_help(kind: type) -> type:
     for field, argument in zip(dataclasses.fields(kind), declared(kind), strict=True):
         hint: Any = hints[field.name]
         if not any(hasattr(extra, "metavar") for extra in getattr(hint, "__metadata__", ())):
-            metavar = field.name.upper() if argument.positional else _METAVARS.get(argument.kind)
-            told = None if field.default not in (False, "", 0.0) or argument.kind is int else ""
-            hint = typing.Annotated[hint, tyro.conf.arg(metavar=metavar, help_behavior_hint=told)]
+            metavar = _METAVARS.get(argument.kind)
+            if argument.positional:
+                metavar = field.name.upper() if argument.required else f"[{field.name.upper()}]"
+            tells_nothing = argument.kind is not int and field.default in (False, "", 0.0)
+            shown = tyro.conf.arg(metavar=metavar, help_behavior_hint="" if tells_nothing else None)
+            hint = typing.Annotated[hint, shown]
         fields.append((field.name, hint, _default(field)))
     return dataclasses.make_dataclass(kind.__name__, fields, namespace={"__doc__": kind.__doc__})
 
