@@ -39,9 +39,10 @@ GIVEN = {
     "plan": [["laptop", "--data", "text.txt", *MACHINE, *TABLE], ["gpt2"]],
 }
 AFTER = {"launch": ["train"]}
-# Flags for how much there is to do: much of it takes long, which is no mistake.
+# Flags for how much there is to do: much of it takes long, which is no mistake. After QUICK seconds of a processor these
+# are taken to be at work, and after LONG seconds any other command to hang.
 HOW_MUCH = {"minutes", "steps", "accumulate", "batch", "seeds", "tokens", "count", "sample_tokens", "max_tokens"}
-QUICK, LONG = 2, 15
+QUICK, LONG = 1, 15
 
 
 kind_of = cache(arguments_of)
@@ -61,9 +62,9 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def zygote() -> Iterator[subprocess.Popen[str]]:
+def fork_server() -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("zygote.py"))],
+        [sys.executable, str(Path(__file__).with_name("fork_server.py"))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -86,7 +87,7 @@ def test_a_number_is_taken_or_refused_in_a_sentence(
     given: list[str],
     flag: Argument,
     quoth: Quoth,
-    zygote: subprocess.Popen[str],
+    fork_server: subprocess.Popen[str],
     place: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -102,7 +103,7 @@ def test_a_number_is_taken_or_refused_in_a_sentence(
         else:
             anew(place / "runs")
             before = contents(place)
-            result = asked(zygote, flag, arguments, place)
+            result = asked(fork_server, flag, arguments, place)
             fault = fault_of(result, flag) or loss(result, before, contents(place))
         if fault:
             faults[value] = fault
@@ -132,12 +133,12 @@ def is_refused(command: str, arguments: list[str]) -> bool:
     return False
 
 
-def asked(zygote: subprocess.Popen[str], flag: Argument, arguments: list[str], folder: Path) -> Result:
-    assert zygote.stdin is not None and zygote.stdout is not None
+def asked(fork_server: subprocess.Popen[str], flag: Argument, arguments: list[str], folder: Path) -> Result:
+    assert fork_server.stdin is not None and fork_server.stdout is not None
     seconds = QUICK if flag.name in HOW_MUCH else LONG
     what: dict[str, Any] = {"arguments": arguments, "folder": str(folder), "stdin": "the king\n", "seconds": seconds}
-    zygote.stdin.write(json.dumps(what) + "\n")
-    return Result(**json.loads(zygote.stdout.readline()))
+    fork_server.stdin.write(json.dumps(what) + "\n")
+    return Result(**json.loads(fork_server.stdout.readline()))
 
 
 def fault_of(result: Result, flag: Argument) -> str:
