@@ -39,8 +39,8 @@ GIVEN = {
     "plan": [["laptop", "--data", "text.txt", *MACHINE, *TABLE], ["gpt2"]],
 }
 AFTER = {"launch": ["train"]}
-# Flags for how much there is to do: much of it takes long, which is no mistake. After QUICK seconds of a processor these
-# are taken to be at work, and after LONG seconds any other command to hang.
+# Flags for how much there is to do: much of it takes long, which is no mistake. After QUICK seconds of a processor such
+# a command is taken to be at work, and after LONG seconds any other one to hang.
 HOW_MUCH = {"minutes", "steps", "accumulate", "batch", "seeds", "tokens", "count", "sample_tokens", "max_tokens"}
 QUICK, LONG = 1, 15
 
