@@ -50,7 +50,7 @@ def main(arguments: list[str], started: float) -> int:
     if at == len(arguments):
         raise InputError("Say what to launch, such as: quoth launch --processes 2 train mybook.txt")
     command = arguments[at:]
-    # Here, and not in each of the processes.
+    # A mistaken flag is refused here, before each of the processes would refuse it.
     parse(arguments_of(command[0]), command[1:], command[0])
     command, variables = torchrun(a, command)
     if a.json:
@@ -61,7 +61,8 @@ def main(arguments: list[str], started: float) -> int:
         file = Path(folder, "refused")
         os.environ[REFUSED] = str(file)
         try:
-            return run(command, a) or (2 if file.exists() else 0)
+            code = run(command, a)
+            return 2 if file.exists() else code
         finally:
             del os.environ[REFUSED]
 
