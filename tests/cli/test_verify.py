@@ -55,3 +55,25 @@ def test_a_run_without_checkpoints(run: Path, quoth: Quoth) -> None:
         folder.rename(run / folder.name)
     assert quoth("verify", "run").code == 1
     assert quoth("verify", "none").code == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("environment.json", "{", "[", "environment.json cannot be read"),
+        ("summary.json", "{", "[", "summary.json cannot be read"),
+        ("summary.json", '"validation_loss": 2', '"validation_loss": 1', "says that the best loss is 1"),
+        ("metrics.jsonl", '"step": 0', '"step: 0', "1 of its lines cannot be read"),
+        ("checkpoints/kept.json", "step-", "stop-", "kept.json is damaged"),
+    ],
+)
+def test_what_is_wrong_beside_the_checkpoints_is_named(
+    file: str, old: str, new: str, said: str, quoth: Quoth, here: Path
+) -> None:
+    path = here / "runs/first" / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    result = quoth("verify", "first")
+    assert result.code == 1
+    assert said in " ".join(result.out.split())

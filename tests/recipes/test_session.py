@@ -107,6 +107,19 @@ def test_overfitting_is_said_once_and_the_best_is_kept(place: Path) -> None:
     assert any("Overfitting" in line.get("note", "") for line in read_metrics(place / "run"))
 
 
+def test_the_rate_is_of_steps_alone() -> None:
+    session = begin(steps=4, evaluate_every=1)
+    judge = session.stage.judge
+
+    def slow(model: Any, go_on: Any) -> Judgement:
+        time.sleep(0.5)
+        return judge(model, go_on)
+
+    session.stage = replace(session.stage, judge=slow)
+    (*_, finished) = session.events()
+    assert finished.summary["training_seconds"] < 1
+
+
 def test_a_loss_of_nothing_is_a_loss() -> None:
     session = begin(steps=3)
     session.stage = replace(session.stage, judge=lambda model, go_on: Judgement(0.0, {"perplexity": 1.0}))

@@ -1,5 +1,6 @@
 import json
 import string
+import time
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as HuggingFace
 
 from quoth.system.errors import InputError
+from quoth.text.bpe import without_long_words
 from quoth.text.sources import gpt2_files
 from quoth.text.tokenizer import BPE, Bytes, Characters, build, decode, gpt2, load, read, spelling, train_bpe
 
@@ -262,3 +264,19 @@ def test_build_makes_what_is_named(bpe):
 def test_long_runs_of_one_character_are_quick(bpe):
     for run in (" " * 100_000 + "a", "a" * 100_000, "\n" * 100_000):
         assert decode(bpe, bpe.encode(run)) == run
+
+
+@pytest.mark.parametrize("character", [" ", "\n"])
+def test_a_million_spaces_in_a_row_are_refused_in_a_sentence(character: str) -> None:
+    with pytest.raises(InputError, match="about a million spaces or line breaks in a row"):
+        gpt2().encode(character * 1_100_000)
+
+
+@pytest.mark.parametrize("character", ["a", " "])
+def test_one_endless_word_does_not_hold_up_learning(character: str) -> None:
+    began = time.process_time()
+    train_bpe(300, iter([character * 400_000]))
+    assert time.process_time() - began < 20
+    parts = list(without_long_words("to be " + character * 9_000 + " or not"))
+    assert "".join(parts) == "to be " + character * 9_000 + " or not"
+    assert len(parts) == 3

@@ -15,7 +15,7 @@ from quoth.system.files import as_json
 from quoth.text.tokenizer import Characters
 from quoth.train import keeper as keeper_module
 from quoth.train.checkpoint import load, read_tensors, snapshot
-from quoth.train.keeper import Keeper, checkpoints, intact, kept, last_good
+from quoth.train.keeper import Keeper, checkpoints, intact, kept, kept_problem, last_good
 from quoth.train.manifest import seal
 from quoth.train.optimizers import make_optimizer
 
@@ -91,6 +91,21 @@ def test_what_is_best_may_be_forgotten(tmp_path, damage):
     fill(tmp_path, [10, 20], best=[10])
     (tmp_path / "checkpoints/kept.json").write_text(damage)
     assert kept(tmp_path).name == "step-000020"
+
+
+def test_no_flipped_bit_names_another_checkpoint_the_best(tmp_path):
+    fill(tmp_path, [10, 20], best=[10], last=5)
+    path = tmp_path / "checkpoints/kept.json"
+    written = path.read_bytes()
+    for bit in range(8 * len(written)):
+        flipped = bytearray(written)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        said = []
+        folder = intact(tmp_path, "best", said.append)
+        assert folder.name == ("step-000020" if said else "step-000010")
+    path.write_bytes(written)
+    assert kept_problem(tmp_path) == ""
 
 
 def test_none_goes_before_a_newer_one_is_whole(tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ def main(arguments: list[str], started: float) -> int:
 
     run = find_run(a.run)
     found = [check(folder) for folder in reversed(checkpoints(run))]
-    problems = [*settings_problems(run), *(problem for one in found for problem in one["problems"])]
+    problems = [*record_problems(run), *(problem for one in found for problem in one["problems"])]
     if not found:
         problems.append("There is no checkpoint yet.")
     if a.json:
@@ -74,12 +74,40 @@ def check(folder: Path) -> dict[str, Any]:
     }
 
 
-def settings_problems(run: Path) -> Iterator[str]:
-    """What is wrong with a run's config.toml."""
+def record_problems(run: Path) -> Iterator[str]:
+    """What is wrong with a run's settings and record: what cannot be read, and numbers that contradict each other."""
     from quoth.recipes.recipe import read_recipe
     from quoth.system.errors import InputError
+    from quoth.system.files import read_json
+    from quoth.train.keeper import kept_problem
+    from quoth.train.run import read_metrics
+
+    for file, read in (
+        ("config.toml", lambda: read_recipe(run)),
+        ("environment.json", lambda: read_json(run / "environment.json")),
+        ("summary.json", lambda: read_json(run / "summary.json")),
+    ):
+        try:
+            if (run / file).exists():
+                read()
+        except InputError as error:
+            yield str(error)
+    if problem := kept_problem(run):
+        yield problem
+    metrics, lines = run / "metrics.jsonl", list(read_metrics(run))
+    if metrics.exists() and (spoiled := metrics.read_bytes().count(b"\n") - len(lines)):
+        yield f"{metrics} is damaged: {spoiled} of its lines cannot be read."
+    yield from contradictions(run, [line["validation_loss"] for line in lines if "validation_loss" in line])
+
+
+def contradictions(run: Path, losses: list[float]) -> Iterator[str]:
+    """Say where the summary's best loss is not the least that was logged: a digit of one of them was changed."""
+    from quoth.system.errors import InputError
+    from quoth.system.files import read_json
 
     try:
-        read_recipe(run)
-    except InputError as error:
-        yield str(error)
+        best = read_json(run / "summary.json")["validation_loss"]
+    except (InputError, KeyError, TypeError):
+        return
+    if losses and best is not None and min(losses) != best:
+        yield f"{run / 'summary.json'} says that the best loss is {best}, but metrics.jsonl that it is {min(losses)}."

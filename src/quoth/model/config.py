@@ -74,6 +74,10 @@ class GPTConfig:
             raise InputError(f"kv_heads must divide heads, but {self.kv_heads} does not divide {self.heads}.")
         if self.positions == "rope" and self.head_size % 2:
             raise InputError(f"rotary positions need an even head_size, not {self.head_size}.")
+        if not (self.norm_eps >= 0 and self.rope_theta > 0):
+            raise InputError(
+                f"norm_eps must be 0 or more and rope_theta more than 0, not {self.norm_eps:g} and {self.rope_theta:g}."
+            )
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout must lie in [0, 1), not {self.dropout}.")
         for field, allowed in CHOICES.items():

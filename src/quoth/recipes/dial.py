@@ -35,6 +35,8 @@ EVALUATIONS = 3
 # An evaluation takes at most this share of the time: else it is made on the beginning of the validation split, but on
 # no fewer tokens than these.
 LONGEST_EVALUATION, FEWEST_JUDGED = 0.15, 4096
+# The laws say nothing of more than thirty years.
+MOST_SECONDS = 1e9
 # Steps that a short run of a large model has at least, if need be of a single window.
 FEWEST_STEPS = 20
 # Before the first step a compiled model is compared with itself, which takes so many steps.
@@ -265,7 +267,7 @@ def complete(known: Settings, corpus: Corpus, hardware: Hardware, elapsed: float
         size, batch = corpus.tokenizer.vocabulary, value.get("batch", 0)
         return weigh(seconds, size, unique, machine, given, batch, judges, always_compiled=asked)
 
-    seconds = max(2.0, 60 * minutes - OVERHEAD_SECONDS - elapsed)
+    seconds = min(MOST_SECONDS, max(2.0, 60 * minutes - OVERHEAD_SECONDS - elapsed))
     if steps:
         seconds = seconds_for(steps, lambda time: weighed(time)[0])
     choices = weighed(seconds)

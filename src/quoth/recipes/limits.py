@@ -62,12 +62,11 @@ def checkpoint_bytes(model: nn.Module, c: OptimizerConfig) -> int:
     return 4 * (numbers + 2 * (numbers - muon) + muon) + 2**16
 
 
-def disk_problem(folder: Path, model: nn.Module, c: OptimizerConfig, keep_last: int) -> tuple[str, str]:
-    """Whether the disk has room for a run's checkpoints: why not even one fits, and why fewer do than will be kept.
+def disk_problem(folder: Path, one: int, keep_last: int) -> tuple[str, str]:
+    """Whether the disk has room for a run's checkpoints of `one` so many bytes: why not even one fits, and why fewer do than will be kept.
 
     Kept are the last ones and the best, while a new one is being written. Older checkpoints of the run count as room.
     """
-    one = checkpoint_bytes(model, c)
     want = (keep_last + 2) * one
     free = shutil.disk_usage(folder).free + sum(f.stat().st_size for f in folder.rglob("*.safetensors"))
     if free < one:

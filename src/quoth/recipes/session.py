@@ -41,11 +41,10 @@ from quoth.train.optimizers import make_optimizer
 from quoth.train.parallel import own, shard
 from quoth.train.run import Metrics
 from quoth.train.saving import Checkpoints
-from quoth.train.schedule import Budget, Clock, Pace, trapezoid
+from quoth.train.schedule import Clock, Pace, trapezoid
 from quoth.train.spikes import Spikes
 
 LOG_EVERY = 10
-SAVED_BYTES_PER_SECOND = 2e8  # A checkpoint is copied, written, synced, read back and hashed.
 # Steps in a row that are left out before a run goes back, and how often it does that before it gives up.
 PATIENCE = 20
 RETURNS = 3
@@ -146,10 +145,9 @@ class Session:
 
     def _begin(self) -> Iterator[Event]:
         run = self.recipe.run
-        saving = checkpoint_bytes(self.model, self.recipe.optimizer) / SAVED_BYTES_PER_SECOND
-        self.timetable = Timetable(run, self.started, saving)
-        missing, few = disk_problem(self.folder, self.model, self.recipe.optimizer, run.keep_last)
-        missing, few = (self.world.tell(text) for text in (missing, few))
+        large = checkpoint_bytes(self.model, self.recipe.optimizer)
+        self.timetable = Timetable(run, self.started, large)
+        missing, few = map(self.world.tell, disk_problem(self.folder, large, run.keep_last))
         if missing:
             raise InputError(missing)
         if self.world.leads:
@@ -176,16 +174,15 @@ class Session:
         return view
 
     def _train(self, view: nn.Module, objective: Objective) -> Iterator[Event]:
-        began, budget = time.monotonic() - self.state.training_seconds, self.timetable.budget(self.state)
-        self.budget = budget
+        began, self.budget = time.monotonic() - self.state.training_seconds, self.timetable.budget(self.state)
         self.timetable.begin()
-        steps = self._steps(view, objective, budget)
-        while (step := next(steps, None)) is not None:
+        steps = self._steps(view, objective)
+        while (step := self._timed(steps)) is not None:
             state, self.begun = self.state, True
             state.step, state.training_seconds = step.number, time.monotonic() - began
             if step.moved:
                 state.learned(step.loss)
-                speed = self.stage.tokens_per_step * step.number / max(state.training_seconds, 1e-9)
+                speed = self.stage.tokens_per_step * step.number / max(state.step_seconds, 1e-9)
                 if step.number % LOG_EVERY == 0:
                     self._log(step, speed)
                 yield Trained(step.number, step.progress, state.train_loss or 0.0, speed)
@@ -193,9 +190,9 @@ class Session:
                 yield from self._left_out(step)
                 if state.bad >= PATIENCE:
                     yield from self._go_back(step)
-                    if isinstance(budget, Clock):
-                        budget.pace = self.state.pace
-                    steps = self._steps(view, objective, budget)
+                    if isinstance(self.budget, Clock):
+                        self.budget.pace = self.state.pace
+                    steps = self._steps(view, objective)
                     continue
             evaluates, saves = self._agreed(step)
             if saves and not self.ended:
@@ -206,14 +203,20 @@ class Session:
             if self.ended:
                 break
 
-    def _steps(self, view: nn.Module, objective: Objective, budget: Budget) -> Iterator[Step]:
+    def _timed(self, steps: Iterator[Step]) -> Step | None:
+        began = time.monotonic()
+        step = next(steps, None)
+        self.state.step_seconds += time.monotonic() - began
+        return step
+
+    def _steps(self, view: nn.Module, objective: Objective) -> Iterator[Step]:
         c = self.recipe.optimizer
         return fit(
             view,
             self.optimizer,
             Later(self.stage.batches, self.state.dropped),
             objective,
-            budget=budget,
+            budget=self.budget,
             schedule=lambda progress: trapezoid(progress, c.warmup, c.cooldown),
             clip=c.clip,
             world=self.world,

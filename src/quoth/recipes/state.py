@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from types import MappingProxyType
 from typing import Any
 
@@ -22,7 +23,8 @@ class RunState:
         step: how many steps are done.
         dropped: how many batches were passed over, so that step n learns from batch n + dropped.
         seconds: of the time given, how much is used.
-        training_seconds: how much of it went into steps.
+        training_seconds: how much of that was spent since training began, evaluations and checkpoints included.
+        step_seconds: how much of that was spent in steps alone.
         train_loss: a running mean.
         validation_loss: of the last evaluation.
         best: the least validation loss, after `best_step` steps, with what was measured beside it in `best_metrics`.
@@ -40,6 +42,7 @@ class RunState:
     dropped: int = 0
     seconds: float = 0.0
     training_seconds: float = 0.0
+    step_seconds: float = 0.0
     train_loss: float | None = None
     validation_loss: float | None = None
     best: float | None = None
@@ -59,7 +62,7 @@ class RunState:
         self.validation_loss = loss
         if self.step == 0:
             self.first_loss = loss
-        is_best = self.best is None or loss < self.best or self.best_step == self.step
+        is_best = isfinite(loss) and (self.best is None or loss < self.best or self.best_step == self.step)
         self.worse = 0 if is_best else self.worse + 1
         if is_best:
             self.best, self.best_step, self.best_metrics = loss, self.step, dict(metrics)

@@ -10,6 +10,8 @@ from quoth.recipes.state import RunState
 from quoth.train.schedule import Budget, Clock, Pace, Steps
 
 EVALUATION_SHARE = 0.03
+# A checkpoint is copied, written, synced, read back and hashed.
+SAVED_BYTES_PER_SECOND = 2e8
 # Seconds: more often than this nobody can read.
 SHORTEST_PAUSE = 2.0
 
@@ -18,14 +20,15 @@ class Timetable:
     """The moments of a run that began at `started`, by `time.monotonic()`; all times are in seconds.
 
     Args:
-        saving: how long the last checkpoint will take.
+        checkpoint: how many bytes the last checkpoint will have.
 
     Attributes:
         evaluation_seconds: how long the last evaluation took, with its checkpoint and its sample.
     """
 
-    def __init__(self, run: RunConfig, started: float, saving: float = 0.0) -> None:
-        self.run, self.started, self.saving, self.evaluation_seconds = run, started, saving, 0.0
+    def __init__(self, run: RunConfig, started: float, checkpoint: int = 0) -> None:
+        self.run, self.started, self.evaluation_seconds = run, started, 0.0
+        self.saving_seconds = checkpoint / SAVED_BYTES_PER_SECOND
         self._next_evaluation = self._next_save = inf
 
     def begin(self) -> None:
@@ -62,6 +65,6 @@ class Timetable:
             return Pace.parse(self.run.pace)
         if self.run.steps:
             return Steps(self.run.steps)
-        reserve, used = 1.2 * self.evaluation_seconds + self.saving + 2.0, state.training_seconds
+        reserve, used = 1.2 * self.evaluation_seconds + self.saving_seconds + 2.0, state.training_seconds
         left = self.started + 60 * self.run.minutes - time.monotonic() - reserve
         return Clock(max(left, 1.0 if state.step == 0 else 0.0) + used, used=used, pace=state.pace)

@@ -20,6 +20,7 @@ import torch
 from quoth.system.errors import InputError
 
 COMPILERS = ("g++", "clang++", "c++", "cl")
+MOST_THREADS = 1024
 # As Linux names a processor's instructions for bfloat16: x86's, then Arm's.
 BFLOAT16_FLAGS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -98,6 +99,8 @@ def _device(wanted: str, reasons: dict[str, str]) -> str:
 
 
 def _threads(wanted: int, reasons: dict[str, str], *, timed: bool) -> int:
+    if not 0 <= wanted <= MOST_THREADS:
+        raise InputError(f"threads must lie in 0 to {MOST_THREADS}, not {wanted}.")
     if wanted:
         reasons["threads"] = "as was asked"
         return wanted

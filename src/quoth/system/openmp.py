@@ -7,7 +7,7 @@ from collections.abc import MutableMapping
 
 # GNU's library spins 300,000 times before it sleeps, some ten milliseconds: between two parts of a step nothing waits
 # so long, but beside another program whose turn it is, whole turns are spent spinning.
-SPINS = 1000
+SPINS = 10_000
 
 
 def sleep_soon(environment: MutableMapping[str, str] = os.environ) -> None:

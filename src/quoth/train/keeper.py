@@ -11,9 +11,9 @@ from threading import Thread
 import torch
 
 from quoth.system.errors import InputError
-from quoth.system.files import as_json, read_json, write_atomic
+from quoth.system.files import as_json, read_json, sha256_of, write_atomic
 from quoth.train.checkpoint import Checkpoint, Snapshot, read, write
-from quoth.train.manifest import problems, verify
+from quoth.train.manifest import MANIFEST, problems, verify
 
 KEPT = "kept.json"
 
@@ -71,8 +71,9 @@ class Keeper:
             InputError: it could not be written.
         """
         self.finish()
-        self.best = self.path(step).name
-        write_atomic(self.folder / KEPT, as_json({"best": self.best}))
+        best = self.path(step)
+        write_atomic(self.folder / KEPT, as_json({"best": best.name, "sha256": sha256_of(best / MANIFEST)}))
+        self.best = best.name
 
     def drop(self, step: int) -> None:
         """Remove a checkpoint that has turned out to be no good."""
@@ -137,6 +138,8 @@ def intact(run: Path, which: str, say: Callable[[str], None]) -> Path:
     Raises:
         InputError: the run has none that is whole.
     """
+    if which == "best" and (unknown := kept_problem(run)):
+        say(unknown)
     broken: list[InputError] = []
     for folder in _candidates(run, which):
         try:
@@ -171,10 +174,22 @@ def _candidates(run: Path, which: str) -> Iterator[Path]:
 
 
 def _best(run: Path) -> str | None:
+    """The name of the best checkpoint; None where it is not known yet, or not any more: see `kept_problem`."""
+    folder = run / "checkpoints"
     try:
-        return str(read_json(run / "checkpoints" / KEPT)["best"])
+        known = read_json(folder / KEPT)
+        name = str(known["best"])
+        return name if known["sha256"] == sha256_of(folder / name / MANIFEST) else None
     except (InputError, KeyError, TypeError):  # Missing at first; damaged, any later evaluation writes it anew.
         return None
+
+
+def kept_problem(run: Path) -> str:
+    """What is wrong with the file that says which checkpoint is the best, in words; or nothing."""
+    path = run / "checkpoints" / KEPT
+    if not path.exists() or _best(run) is not None:
+        return ""
+    return f"{path} is damaged, or the best checkpoint was changed since it was saved, so the newest is taken for it."
 
 
 def _step(folder: Path) -> int:

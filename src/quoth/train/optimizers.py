@@ -49,6 +49,9 @@ class OptimizerConfig:
         for name in ("learning_rate", "embedding_learning_rate", "weight_decay", "clip", "warmup", "cooldown"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}.")
+        for name in ("warmup", "cooldown"):
+            if getattr(self, name) > 1:
+                raise InputError(f"{name} is a share of the run, at most 1, not {getattr(self, name)}.")
         for name in ("momentum", "beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} must lie in [0, 1), not {getattr(self, name)}.")
