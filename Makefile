@@ -11,7 +11,7 @@ setup: .venv/installed
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "quoth needs Python 3.11 or later")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(TORCH_OPTIONS) -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[shakespeare,gpt2,serve,gguf]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[shakespeare,gpt2,serve,gguf,documents]"
 	touch $@
 
 .venv/installed-dev: .venv/installed

@@ -63,7 +63,7 @@ def checkpoint_bytes(model: nn.Module, c: OptimizerConfig) -> int:
 
 
 def disk_problem(folder: Path, one: int, keep_last: int) -> tuple[str, str]:
-    """Whether the disk has room for a run's checkpoints of `one` so many bytes: why not even one fits, and why fewer do than will be kept.
+    """Two sentences or nothing: why not even a checkpoint of `one` bytes fits, and why fewer fit than will be kept.
 
     Kept are the last ones and the best, while a new one is being written. Older checkpoints of the run count as room.
     """

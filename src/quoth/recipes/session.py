@@ -97,8 +97,7 @@ class Session:
 
     def _write_to(self, folder: Path) -> None:
         run, self.folder = self.recipe.run, folder
-        kept = {"last": run.keep_last, "every": run.keep_every}
-        self.checkpoints = Checkpoints(folder, self.world, **kept, sharded=self.sharded)
+        self.checkpoints = Checkpoints(folder, self.world, run.keep_last, run.keep_every, sharded=self.sharded)
         self.metrics = Metrics(folder, silent=not self.world.leads)
 
     def resume(self, checkpoint: Path | None) -> None:

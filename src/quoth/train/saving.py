@@ -32,7 +32,7 @@ class Checkpoints:
     >>> problem = checkpoints.save(100, model, tokenizer, {"step": 100})    # doctest: +SKIP
     """
 
-    def __init__(self, run: Path, world: World, *, last: int = 2, every: int = 0, sharded: bool = False) -> None:
+    def __init__(self, run: Path, world: World, last: int = 2, every: int = 0, *, sharded: bool = False) -> None:
         self.world, self.sharded, self.step = world, sharded, -1
         self._keeper = Keeper(run, last, every)
         self._writing = False
