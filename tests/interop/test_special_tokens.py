@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 from interop.test_hugging_face import TEXT, bpe, made
-from quoth.serve.answers import Reply
-from quoth.serve.asked import Served
 from tokenizers import Tokenizer as Library
 from transformers import AutoTokenizer
 
@@ -23,6 +21,9 @@ from quoth.interop.export import export_gguf, export_hf
 from quoth.interop.gguf_file import read
 from quoth.interop.importing import import_model
 from quoth.interop.tokenizer_files import SPLITS
+from quoth.serve.requests import ServedModel
+from quoth.serve.responses import Reply
+from quoth.serve.worker import Answer
 from quoth.system.errors import InputError
 from quoth.text.tokenizer import Tokenizer, decode, load, spelling
 
@@ -121,8 +122,11 @@ def test_answers_have_no_special_tokens_in_their_text_but_in_their_lists(folder:
     prompt = [301, *tokenizer.encode("a</think>").tolist(), 302]
     request = Request(prompt=prompt, tokens=5, sampling=Sampling(temperature=0), logprobs=2, echo=True)
     (generation,) = engine.generate([request])
-    reply = Reply(Served("tiny", engine, 0), [request], 1, chat=False, echoed=True)
-    (choice,) = reply.whole([generation], ["length"])["choices"]
+    reply = Reply(ServedModel("tiny", engine, 0), [request], 1, chat=False, echoed=True)
+    answer = Answer(generation)
+    for token in generation.tokens:
+        answer.give(token, generation.finish if token is generation.tokens[-1] else "")
+    (choice,) = reply.response([answer])["choices"]
     assert choice["text"] == "a</think>" + decode(tokenizer, generation.answer)
     told = choice["logprobs"]
     assert told["tokens"][:4] == ["<|im_start|>", "a", "</think>", "<|im_end|>"]

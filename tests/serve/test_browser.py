@@ -14,7 +14,7 @@ import pytest
 from serve.running import ALPHABET, ChatBytes, Running, running, served
 from torch import Tensor
 
-from quoth.generate.decoder import Rows
+from quoth.generate.decoder import Batch
 from quoth.serve.requests import Limits, ServedModel
 from quoth.text.tokenizer import Bytes, Characters
 
@@ -41,7 +41,7 @@ def slow() -> ServedModel:
     model = served("slow", Characters(ALPHABET))
     step = model.engine.decoder.step
 
-    def wait(rows: Rows) -> Tensor:
+    def wait(rows: Batch) -> Tensor:
         time.sleep(0.005)
         return step(rows)
 

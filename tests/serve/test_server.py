@@ -17,7 +17,7 @@ import pytest
 from serve.running import ALPHABET, ChatBytes, Running, running, served
 from torch import Tensor
 
-from quoth.generate.decoder import Rows
+from quoth.generate.decoder import Batch
 from quoth.generate.request import Generation, Request, Token
 from quoth.serve.app import RequestTimer, _chunks
 from quoth.serve.metrics import Metrics
@@ -253,7 +253,7 @@ def test_a_role_is_one_of_those_there_are(server: Running, role: str) -> None:
 def slowed(model: ServedModel, seconds: float) -> ServedModel:
     step = model.engine.decoder.step
 
-    def wait(rows: Rows) -> Tensor:
+    def wait(rows: Batch) -> Tensor:
         time.sleep(seconds)
         return step(rows)
 
