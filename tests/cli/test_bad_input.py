@@ -81,7 +81,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "resume another preset": (["train", "--resume", "first", "--preset", "gpu"], ["leave out --preset"]),
     "no run": (["sample", "frist"], ["no run 'frist'", "did you mean 'first'?"]),
     "no run to judge": (["eval", "second"], ["no run 'second'"]),
-    "not a run": (["sample", "hollow"], ["hollow is not a run, or a broken one"]),
+    "not a run": (["sample", "hollow"], ["hollow is not a run, or it is broken"]),
     "unknown characters": (["sample", "first", "--prompt", "the Zoë"], ["'Z' at position 4", "'ë' at position 6"]),
     "temperature": (["sample", "first", "--temperature", "-1"], ["temperature must be 0 or more, not -1.0"]),
     "no tokens": (["sample", "first", "--tokens", "0"], ["tokens must be at least 1, not 0"]),

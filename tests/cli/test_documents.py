@@ -55,7 +55,7 @@ def test_another_reading_of_the_same_files_is_noticed(
     monkeypatch.setattr("quoth.text.formats.html_text", lambda content: prose(2))
     monkeypatch.setattr("quoth.text.corpus._version", lambda package: "another")
     said = quoth("train", "--resume", "first").err
-    assert "another text is read from them now" in said
+    assert "a different text is now read from them" in said
 
 
 def test_several_paths_are_one_text(quoth: Quoth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

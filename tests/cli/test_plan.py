@@ -32,7 +32,7 @@ def test_the_command(quoth: Quoth) -> None:
         (["gpt3", "--batch", "-5"], "--batch and --accumulate must be 1 or more"),
         (["gpt3", "--tokens", "nan"], "--tokens must be a finite number, not nan"),
         (["gpt3", "--tokens", "-1"], "--tokens and --price 0 or more"),
-        (["gpt3", "--dtype", "float32"], "--dtype says nothing of gpt3"),
+        (["gpt3", "--dtype", "float32"], "--dtype does not apply to gpt3"),
         (["laptop", "--count", "8"], "devices that --on names"),
     ],
 )

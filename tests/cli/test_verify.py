@@ -41,7 +41,7 @@ def test_a_broken_checkpoint_is_named_and_not_used(run: Path, quoth: Quoth) -> N
     assert (said["whole"], len(said["problems"])) == (False, 1)
     sampled = quoth("sample", "run", "--tokens", "5")
     assert sampled.code == 0
-    assert "In its place step-000004 is taken" in " ".join(sampled.err.split())
+    assert "step-000004 is used instead" in " ".join(sampled.err.split())
 
 
 def test_settings_that_cannot_be_read(run: Path, quoth: Quoth) -> None:

@@ -94,7 +94,7 @@ def test_without_a_checkpoint_it_begins_anew(place: Path) -> None:
     killed(begin(steps=12), 3)
     events = list(resume().events())
     assert [event.text for event in events if isinstance(event, Note)] == [
-        "There was no checkpoint yet, so the run begins anew."
+        "There was no checkpoint yet, so the run starts from the beginning."
     ]
     assert digests(place / "run") == digests(place / "through")
 
@@ -107,7 +107,7 @@ def test_from_a_broken_checkpoint_it_goes_on_with_the_one_before(place: Path) ->
     broken.write_bytes(broken.read_bytes()[:-3])
     events = list(resume().events())
     (note,) = [event.text for event in events if isinstance(event, Note)]
-    assert note.endswith("was changed since it was saved. In its place step-000005 is taken.")
+    assert note.endswith("was changed since it was saved. step-000005 is used instead.")
     assert digests(place / "run") == digests(place / "through")
 
 

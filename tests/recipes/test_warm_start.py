@@ -70,7 +70,7 @@ def test_an_interrupted_one_goes_on_with_its_own(place: Path) -> None:
     ("given", "said"),
     [
         ({"width": 64}, "whose width is 32; leave out --width 64"),
-        ({"tokenizer": "bytes"}, "has its tokenizer; leave out --tokenizer"),
+        ({"tokenizer": "bytes"}, "has its own tokenizer; leave out --tokenizer"),
         ({"context": 64}, "reads 32 tokens at most"),
         ({"init": "nowhere"}, "There is no run 'nowhere'"),
     ],

@@ -76,13 +76,11 @@ def test_from_a_broken_one_the_one_before_is_taken_and_that_is_said(tmp_path):
     said = []
     assert intact(tmp_path, "last", said.append).name == "step-000020"
     assert len(said) == 1
-    assert said[0].endswith(
-        "state.json is missing or was changed since it was saved. In its place step-000020 is taken."
-    )
+    assert said[0].endswith("state.json is missing or was changed since it was saved. step-000020 is used instead.")
     (tmp_path / "checkpoints/step-000020/model.safetensors").unlink()
     assert intact(tmp_path, "best", said.append).name == "step-000010"
     shutil.rmtree(tmp_path / "checkpoints/step-000010")
-    with pytest.raises(InputError, match=r"No checkpoint of .* is whole\. The checkpoint .*step-000030 is broken"):
+    with pytest.raises(InputError, match=r"No checkpoint of .* is intact\. The checkpoint .*step-000030 is broken"):
         intact(tmp_path, "last", said.append)
 
 

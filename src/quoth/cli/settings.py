@@ -1,4 +1,4 @@
-"""Flags for the settings of a recipe, for the commands that take them."""
+"""Flags for the settings of a recipe, for the commands that accept settings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def given(arguments: Any) -> dict[str, Any]:
 
 
 def words(metavar: str) -> Any:
-    """The type of a flag for text that may be left out, for which help shows no default."""
+    """The type of a text flag that may be left out; help shows no default for it."""
     return Annotated[str | None, tyro.conf.arg(metavar=metavar, help_behavior_hint="")]
 
 

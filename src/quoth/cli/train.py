@@ -1,4 +1,4 @@
-"""`quoth train`: from a text to a model."""
+"""`quoth train` trains a model on a text."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from quoth.cli.settings import given, with_settings, words
 if TYPE_CHECKING:
     from quoth.recipes.session import Session
 
-ABOUT = """Train a GPT on a text. The time decides what is not given.
+ABOUT = """Train a GPT on a text. Settings that you do not give are chosen to suit the time.
 
 Attributes:
     data: a named corpus (shakespeare, plays), or files, folders and zip archives of texts; shakespeare when left out.
-    preset: laptop, gpu, gpt2, lecture or nanogpt-cpu.
-    config: a TOML file of settings; flags go before it, and it goes before the preset.
+    preset: a named set of settings: laptop, gpu, gpt2, lecture or nanogpt-cpu.
+    config: a TOML file of settings, which override the preset's and are overridden by flags.
     out: the run's folder; runs/<date>-<preset>-<data> when left out.
-    resume: a run to go on with, where it was interrupted.
-    json: one JSON object on stdout.
+    resume: a run to continue from its newest checkpoint.
+    json: print one JSON object on stdout.
 """
 
 
 def arguments_class() -> type:
-    """The command's own arguments, and a flag for every setting of a recipe."""
+    """The class of the command's arguments: its own, and a flag for every setting of a recipe."""
     data = tyro.conf.Positional[Annotated[list[str] | None, tyro.conf.arg(metavar="[DATA]...", help_behavior_hint="")]]
     own: list[tuple[str, Any, Any]] = [
         ("data", data, None),
@@ -66,9 +66,10 @@ def main(arguments: list[str], started: float) -> int:
 
 @contextmanager
 def interruptible(session: Session) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run after its step: one evaluates once more, the other only saves, to be quick.
+    """Make Ctrl-C and SIGTERM end the run after the current step.
 
-    A second one, or one before there is a step, ends it at once.
+    After Ctrl-C the run evaluates once more and saves; after SIGTERM it only saves, to be quick. A repeated signal, or
+    a signal before the first step, ends the run at once.
     """
 
     seen: list[int] = []

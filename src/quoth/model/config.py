@@ -1,4 +1,4 @@
-"""What a GPT is made of: one frozen record, and the families that are values of it."""
+"""The config of a GPT: one frozen record of its shape and parts, and the families, which are sets of values for it."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from quoth.system.errors import InputError, suggestion
 
 @dataclass(frozen=True, kw_only=True)
 class GPTConfig:
-    """The shape and the parts of a GPT, complete: everything that `GPT(config)` needs, and nothing else.
+    """The complete shape and parts of a GPT: everything that `GPT(config)` needs, and nothing else.
 
     Attributes:
-        family: the family that the values began as: lecture, gpt2 or modern.
-        vocabulary: V, how many tokens there are.
-        context: T, the longest window that the model reads.
-        layers: L, how many blocks are stacked.
-        width: C, channels of the residual stream.
-        heads: H, attention heads.
-        kv_heads: heads of keys and values; fewer than `heads` is grouped-query attention.
-        head_size: K, channels of a head.
-        hidden: channels inside a block's MLP.
-        norm: layernorm, rmsnorm or none.
-        norm_eps: added to the variance inside a norm.
-        mlp: relu, gelu (GPT-2's tanh form) or swiglu.
-        positions: learned, rope or none.
+        family: the family that gives the values which are not set: lecture, gpt2 or modern.
+        vocabulary: V, the number of different tokens.
+        context: T, the number of tokens in the longest window that the model reads.
+        layers: L, the number of blocks; 0 makes a model without blocks.
+        width: C, the number of channels of the residual stream.
+        heads: H, the number of attention heads.
+        kv_heads: the number of key and value heads; fewer than `heads` is grouped-query attention.
+        head_size: K, the number of channels of a head.
+        hidden: the number of channels inside a block's MLP.
+        norm: the kind of norm: layernorm, rmsnorm or none.
+        norm_eps: a small number that a norm adds to the variance.
+        mlp: the kind of MLP: relu, gelu (GPT-2's tanh form) or swiglu.
+        positions: the kind of position encoding: learned, rope or none.
         rope_theta: the base of the rotary frequencies.
-        qk_norm: RMSNorm on each head's queries and keys, before the rotation.
-        bias_qkv: biases in the query, key and value projections.
-        bias: biases in the other projections and in layernorm.
-        bias_head: a bias in the output head.
-        tied: the output head is the token embedding.
-        dropout: the probability that a channel is dropped in training.
-        dropout_shape: element draws each position anew; channel draws once per sequence, which is nearly free on a CPU.
+        qk_norm: whether RMSNorm is applied to each head's queries and keys, before the rotation.
+        bias_qkv: whether the query, key and value projections have biases.
+        bias: whether the other projections and layernorm have biases.
+        bias_head: whether the output head has a bias.
+        tied: whether the output head shares the weights of the token embedding.
+        dropout: the probability that a channel is dropped in training; 0 drops none.
+        dropout_shape: element draws for each position; channel draws once per sequence, which is nearly free on a CPU.
         initialization: normal (GPT-2's), zero (residual projections and head are zero) or torch (PyTorch's defaults).
 
     >>> family("modern", vocabulary=65, width=128, layers=4).head_size
@@ -97,8 +97,8 @@ CHOICES = {
     "initialization": ("normal", "zero", "torch"),
 }
 
-# lecture: "Let's build GPT" as its final script stands, pre-norm with ReLU and an untied head with a bias.
-# gpt2: Radford et al. 2019. modern: the shape of Qwen3 (arXiv:2505.09388), so that checkpoints run elsewhere.
+# lecture: the final script of "Let's build GPT": pre-norm, ReLU, and an untied head with a bias.
+# gpt2: Radford et al. 2019. modern: the shape of Qwen3 (arXiv:2505.09388), so that other programs run its checkpoints.
 FAMILIES: dict[str, dict[str, Any]] = {
     "lecture": dict(
         context=256, layers=6, width=384, heads=6, norm="layernorm", norm_eps=1e-5, mlp="relu", positions="learned",
@@ -119,13 +119,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 
 def family(name: str, *, vocabulary: int, **given: Any) -> GPTConfig:
-    """A complete config: what is given, then the family's values, then what follows from the width.
+    """A complete config: given values come first, then the family's values, then values that follow from the width.
 
-    Without `heads`, a family's own width has the family's, and another width heads of 64 channels. `hidden` is 4 C, or
-    for swiglu 8/3 C rounded to a multiple of 32, which costs the same (Shazeer 2020, arXiv:2002.05202).
+    Without `heads`, a family's own width has the family's heads, and another width has heads of 64 channels. `hidden`
+    is 4 C, or for swiglu 8/3 C rounded to a multiple of 32, which costs the same (Shazeer 2020, arXiv:2002.05202).
 
     Raises:
-        InputError: an unknown family or field, or a shape that cannot be.
+        InputError: the family or a field is unknown, or the shape is impossible.
     """
     if name not in FAMILIES:
         raise InputError(f"There is no model family {name!r}{suggestion(name, FAMILIES)}.")

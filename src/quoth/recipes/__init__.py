@@ -1,1 +1,1 @@
-"""Presets, the dial, and the run that they start."""
+"""Presets and the dial, which choose a run's settings, and the session, which carries the run out."""

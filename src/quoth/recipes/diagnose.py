@@ -1,4 +1,4 @@
-"""What a run has to say for itself: sentences on what its losses show."""
+"""Sentences for the user about what a run's losses show."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from quoth.train.loop import Step
 
 
 def overfitting(state: RunState) -> list[tuple[str, str]]:
-    """A remark, with its kind, where the validation loss has turned while the training loss falls."""
+    """A remark, with its kind, if the validation loss rises while the training loss falls; else nothing."""
     train, validation = state.train_loss, state.validation_loss
     if state.worse < 2 or train is None or validation is None or train >= validation:
         return []
@@ -21,7 +21,7 @@ def overfitting(state: RunState) -> list[tuple[str, str]]:
 
 
 def rate_too_high(state: RunState) -> list[tuple[str, str]]:
-    """A remark, with its kind, where a model is worse than one that has learned nothing."""
+    """A remark, with its kind, if the validation loss is higher than before training; else nothing."""
     first, now = state.first_loss, state.validation_loss
     if first is None or now is None or now <= first:
         return []
@@ -33,7 +33,7 @@ def rate_too_high(state: RunState) -> list[tuple[str, str]]:
 
 
 def fault(step: Step) -> str:
-    """Why a step moved nothing."""
+    """The reason why a step did not move the weights."""
     if not step.tokens:
         return "no target counts"
     if not isfinite(step.loss):
@@ -44,12 +44,12 @@ def fault(step: Step) -> str:
 
 
 def left_out(step: Step, batch: int) -> str:
-    """Of the first of some steps that moved nothing."""
+    """The sentence for the first of several steps that did not move the weights."""
     return f"At step {step.number} (batch {batch}) {fault(step)}; such steps are left out."
 
 
 def returned(step: Step, before: RunState, now: RunState) -> str:
-    """Of a run that went back to a checkpoint."""
+    """The sentence for a run that went back to a checkpoint."""
     return (
         f"At step {step.number} {fault(step)}, as at the {before.bad - 1} steps before it, so the run went back to the "
         f"checkpoint of step {now.step}, and goes on from there with batch {now.step + now.dropped}."
@@ -57,7 +57,7 @@ def returned(step: Step, before: RunState, now: RunState) -> str:
 
 
 def unending(step: Step, state: RunState) -> str:
-    """Of a run that gives up."""
+    """The beginning of the sentence for a run that gives up."""
     again = f", and going back {state.returns} times did not help" if state.returns else ""
     return (
         f"At step {step.number} {fault(step)}, as at the {state.bad - 1} steps before it, since step "

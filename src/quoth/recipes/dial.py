@@ -1,9 +1,9 @@
-"""The dial: from the time or the steps, a machine's speed and the text's size to everything that was not given.
+"""The dial chooses all settings not given, from the time or the steps, the machine's speed and the text's size.
 
-Two laws and a search. `step_seconds` says how long a step of a shape takes on a machine whose matrix products and
-elementwise passes were timed; `expected_loss` says what a shape reaches with that many tokens of a text that long. The
-dial takes the shape that promises the lowest loss. Both laws were fitted to runs that `python -m benchmarks dial` can
-repeat, with a slice of the training split as the judge.
+It consists of two laws and a search. `step_seconds` predicts how long a step of a shape takes on a machine whose matrix
+products and elementwise passes were timed; `expected_loss` predicts the loss that a shape reaches with a number of
+tokens of a text of some length. The dial takes the shape with the lowest predicted loss. Both laws were fitted to runs
+that `python -m benchmarks dial` can repeat, and whose loss was measured on a slice of the training split.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from quoth.system.device import Hardware, fastest
 from quoth.text.corpus import Corpus
 from quoth.train.compile import WHOLE_LAYERS, last_compile
 
-# Shapes to choose from, (layers, width), each a fifth larger than the one before or more.
+# Shapes to choose from, (layers, width); each is larger than the one before by a fifth or more.
 SHAPES = (
     (2, 64), (2, 128), (3, 128), (4, 128), (3, 192), (4, 192), (5, 192), (4, 256), (5, 256), (6, 256), (8, 256),
     (7, 320), (8, 384), (10, 448), (12, 512), (12, 640), (12, 768), (16, 1024),
 )  # fmt: skip
 CONTEXTS = (32, 64, 128, 256, 512, 1024)
-# What the first step, samples and saving take of the time, and what compiling does for a model and for each layer, in
-# seconds; and how often the validation split is gone through, each time for about a third of what training on it takes.
+# Seconds that the first step, samples and saving take, and that compiling takes for a model and for each layer.
+# EVALUATIONS is how often the validation split is read, each time in about a third of the time of training on it.
 OVERHEAD_SECONDS, COMPILE_SECONDS, COMPILE_LAYER_SECONDS = 4.0, 8.0, 2.3
 EVALUATIONS = 3
-# An evaluation takes at most this share of the time: else it is made on the beginning of the validation split, but on
-# no fewer tokens than these.
+# An evaluation takes at most this share of the time. If the whole validation split would take more, only its beginning
+# is used, but no fewer tokens than FEWEST_JUDGED.
 LONGEST_EVALUATION, FEWEST_JUDGED = 0.15, 4096
-# The laws say nothing of more than thirty years.
+# The laws make no predictions beyond thirty years.
 MOST_SECONDS = 1e9
-# Steps that a short run of a large model has at least, if need be of a single window.
+# A short run of a large model has at least this many steps, each of a single window if need be.
 FEWEST_STEPS = 20
-# Before the first step a compiled model is compared with itself, which takes so many steps.
+# Before the first step a compiled model is compared with the uncompiled one, which takes as long as this many steps.
 REHEARSAL_STEPS = 7
-# Writing a sample takes at most this share of the time; it reads all weights for each token, at so many bytes a second.
+# Writing a sample takes at most this share of the time. It reads all weights for each token, at SAMPLE_BYTES a second.
 SAMPLE_SHARE, SAMPLE_BYTES, SAMPLE_TOKENS = 0.05, 1e10, 150
-# Where steps are given, evaluations take this share of the time, and there are at most so many.
+# If steps are given, evaluations take this share of the time, and there are at most this many.
 EVALUATION_SHARE, MOST_EVALUATIONS = 0.03, 100
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What was timed, FLOP/s of a large matrix product and elements/s of an elementwise pass.
+    """A machine's measured speed: FLOP/s of a large matrix product and elements/s of an elementwise pass.
 
-    `compiled` is whether steps may compile, which takes `compile_ratio` of the usual time.
+    `compiled` says whether steps may be compiled, which takes `compile_ratio` times the usual time.
     """
 
     flops: float
@@ -60,12 +60,12 @@ class Machine:
     compile_ratio: float = 1.0
 
 
-# What steps are counted on, so that nothing depends on how fast a machine happens to be: a laptop of 2024.
+# If steps are given, the dial assumes this machine, a laptop of 2024, so that no choice depends on the actual one.
 REFERENCE = Machine(flops=4e11, elements=3e9)
 
 
 def probe(hardware: Hardware) -> Machine:
-    """Time an elementwise pass; `hardware` has timed a matrix product already. Takes a tenth of a second."""
+    """Time an elementwise pass, which takes a tenth of a second; `hardware` has timed a matrix product already."""
     x = torch.randn(2**20, device=hardware.device)
     elements = x.numel() / fastest(lambda: F.silu(x), hardware.device)
     ratio, last = 1.0, last_compile()
@@ -75,11 +75,11 @@ def probe(hardware: Hardware) -> Machine:
 
 
 def step_seconds(c: GPTConfig, batch: int, machine: Machine) -> float:
-    """How long a step of `batch` windows takes.
+    """How many seconds a step of `batch` windows takes.
 
-    Matrix products at the share of the probe's rate that a model's smaller ones reach; elementwise passes over what
-    each layer holds; Muon's products; and a little for each layer, however small. Fitted to eight shapes of 0.4 to 7
-    million parameters, from which it differs by at most 7%.
+    It is the sum of matrix products, at the share of the probe's rate that a model's smaller products reach;
+    elementwise passes over each layer's activations; Muon's products; and a constant for each layer. The law was fitted
+    to eight shapes of 0.4 to 7 million parameters, from which it differs by at most 7%.
     """
     tokens, matrices = batch * c.context, matrix_parameters(c)
     products = 6 * matrices * tokens / (MATMUL_SHARE * machine.flops)
@@ -90,25 +90,25 @@ def step_seconds(c: GPTConfig, batch: int, machine: Machine) -> float:
 
 
 def matrix_parameters(c: GPTConfig) -> int:
-    """Parameters that every token is multiplied with."""
+    """The number of parameters in matrices that every token is multiplied with."""
     attention = c.width * c.head_size * (2 * c.heads + 2 * c.kv_heads)
     return c.layers * (attention + (3 if c.mlp == "swiglu" else 2) * c.width * c.hidden) + c.width * c.vocabulary
 
 
 def effective_parameters(c: GPTConfig) -> float:
-    """Parameters that count in the law of loss: in full from four layers on, in fewer layers for less.
+    """The parameters that the law of loss counts: all of them from four layers on, and a share of them below.
 
-    In the same minute two layers of 128 did worse than three, and in three minutes three of 192 worse than four, by
-    0.01 to 0.03 nats.
+    In the same minute two layers of width 128 did worse than three, and in three minutes three layers of width 192 did
+    worse than four, by 0.01 to 0.03 nats.
     """
     return matrix_parameters(c) * min(1.0, (c.layers + 1) / 5)
 
 
 def expected_loss(parameters: float, tokens: float, unique: float) -> float:
-    """What a model of so many parameters reaches, up to a constant, after `tokens`, of which `unique` are different.
+    """The loss of a model with `parameters`, up to a constant, after training on `tokens`, `unique` of them distinct.
 
-    The form of Hoffmann et al. 2022 (arXiv:2203.15556); tokens seen again count for less and less, and parameters
-    beyond what the text can fill for less too, as in Muennighoff et al. 2023 (arXiv:2305.16264).
+    The law has the form of Hoffmann et al. 2022 (arXiv:2203.15556). As in Muennighoff et al. 2023 (arXiv:2305.16264),
+    repeated tokens count less and less, and so do parameters beyond what the text can fill.
     """
     size = _saturating(parameters, PARAMETERS_PER_TOKEN * unique)
     seen = _saturating(tokens, EPOCHS * unique)
@@ -134,7 +134,7 @@ DROPOUT, FREE_EPOCHS, LEAST_DROPOUT = 0.05, 6.0, 0.02
 
 @dataclass(frozen=True)
 class Choice:
-    """A shape that was weighed, and what it promises."""
+    """A shape that was considered, and the loss that it is expected to reach."""
 
     config: GPTConfig
     batch: int
@@ -144,7 +144,7 @@ class Choice:
 
     @property
     def steps(self) -> float:
-        """How many steps that takes."""
+        """The number of steps in which the tokens are trained on."""
         return self.tokens / (self.batch * self.config.context)
 
 
@@ -159,14 +159,14 @@ def weigh(
     *,
     always_compiled: bool = False,
 ) -> list[Choice]:
-    """The shapes that agree with the `model` settings given, best first. A `batch` of 0 is open.
+    """The shapes that agree with the given `model` settings, best first. With a `batch` of 0 the dial chooses it.
 
-    The seconds are for compiling, where that pays, training, and evaluating on `judged` tokens.
+    The `seconds` are for compiling (if it pays), training, and evaluating on `judged` tokens.
     """
     model = dict(model)
     name = model.pop("family", "modern")
     shapes = [(layers, width) for layers, width in SHAPES if width % model.get("heads", 1) == 0]
-    if model.get("layers") == 0:  # Logits of a table of pairs: more channels than tokens say nothing more.
+    if model.get("layers") == 0:  # This is a table of token pairs: channels beyond the vocabulary's size add nothing.
         shapes = [(layers, width) for layers, width in shapes if width <= max(vocabulary, SHAPES[0][1])]
     choices = []
     for layers, width in shapes or SHAPES[:1]:
@@ -182,7 +182,7 @@ def weigh(
 def _reached(
     config: GPTConfig, seconds: float, machine: Machine, batch: int, judged: int, *, compiled: bool
 ) -> tuple[int, float]:
-    """Windows in a step, and how many tokens are trained on in so many seconds, compiled or not."""
+    """The windows in a step, and the tokens that are trained on in `seconds`."""
     machine = replace(machine, compiled=compiled)
     windows = batch or batch_windows(config, seconds, machine)
     takes = 0.0
@@ -191,20 +191,20 @@ def _reached(
         takes += REHEARSAL_STEPS * step_seconds(config, windows, machine)
     left = max(0.01 * seconds, seconds - takes)
     token_seconds = step_seconds(config, windows, machine) / (windows * config.context)
-    # Where there is hardly time to evaluate, the quickest still comes first.
+    # Even if there is hardly time to evaluate, the fastest shape must come first.
     tokens = max(0.1 * left / token_seconds, left / token_seconds - EVALUATIONS * judged / 3)
     return windows, tokens
 
 
 def compile_seconds(layers: int) -> float:
-    """How long compiling takes with a cold cache; the blocks of a deep model share what one of them compiles to."""
+    """How many seconds compiling takes with a cold cache; the blocks of a deep model share one compiled block."""
     return COMPILE_SECONDS + COMPILE_LAYER_SECONDS * (layers if layers <= WHOLE_LAYERS else 1)
 
 
 def seconds_for(steps: int, weighed: Callable[[float], Choice]) -> float:
-    """How long so many steps take on the machine that `weighed` weighs for, with the shape that is best in that time.
+    """How many seconds `steps` steps take with the shape that `weighed` finds best for that time.
 
-    By bisection of the logarithm: more time never gives fewer steps, but for where the best shape changes.
+    It bisects the logarithm of the time: more time never gives fewer steps, except where the best shape changes.
     """
     low, high = 1e-3, 1e9
     while high / low > 1.001:
@@ -214,16 +214,16 @@ def seconds_for(steps: int, weighed: Callable[[float], Choice]) -> float:
 
 
 def context_for(seconds: float, shortest_split: int) -> int:
-    """Longer windows for longer runs, but never longer than a quarter of the validation split."""
+    """The context: longer for longer runs, but never longer than a quarter of the validation split."""
     wanted = 128 if seconds < LONG_SECONDS else 256
     return max((c for c in CONTEXTS if c <= min(wanted, shortest_split // 4)), default=CONTEXTS[0])
 
 
 def batch_windows(c: GPTConfig, seconds: float, machine: Machine) -> int:
-    """Windows a step: tokens a step grow with the fourth root of how many tokens there is time for.
+    """The windows in a step; its tokens grow with the fourth root of the number of tokens that there is time for.
 
     On training text, 4,096 tokens a step were better than 2,048 by 0.02 nats in one minute (2M tokens) and by 0.008 in
-    three (6M): Muon's part of a step does not grow with it. In ten minutes 4,096 are taken too.
+    three (6M), since Muon's part of a step does not grow with the batch. Ten minutes take 4,096 tokens a step too.
     """
     token_seconds = step_seconds(c, 16, machine) / (16 * c.context)
     wanted = TOKENS_A_STEP * (seconds / token_seconds / 6e6) ** 0.25
@@ -232,13 +232,13 @@ def batch_windows(c: GPTConfig, seconds: float, machine: Machine) -> int:
 
 
 def dropout_for(parameters: float, tokens: float, unique: int) -> float:
-    """Nothing for text seen a few times; more the more often it is seen, up to what a small model can bear."""
+    """The dropout: 0 for text that is seen a few times, and more for more epochs, up to what a small model can bear."""
     rate = round(min(0.2, DROPOUT * log2(max(tokens / unique, 1e-9) / FREE_EPOCHS)), 2)
     return rate if rate >= LEAST_DROPOUT else 0.0
 
 
 def learning_rate_for(steps: float) -> float:
-    """Muon's: 0.016 for a run of 2,000 steps or more, higher for a shorter one.
+    """Muon's learning rate: 0.016 for a run of 2,000 steps or more, and higher for a shorter run.
 
     On training text, 0.014 and 0.02 were alike after 2,700 steps and better than 0.03; after 2,300 steps 0.014 was
     better than 0.02; after 250 steps 0.04 to 0.1 were alike and better by 0.06 nats than 0.02.
@@ -247,9 +247,10 @@ def learning_rate_for(steps: float) -> float:
 
 
 def complete(known: Settings, corpus: Corpus, hardware: Hardware, elapsed: float = 0.0) -> Settings:
-    """Add to what is known a value, with its reason, for everything that the time decides; `elapsed` of it are gone.
+    """Add to the known settings a value, with its reason, for each one that the time decides.
 
-    Where steps are given instead of minutes, the time is what they take on a machine that is always the same.
+    `elapsed` seconds of the time are used already. If steps are given instead of minutes, the time is what those steps
+    take on `REFERENCE`.
     """
     value = {key: setting.value for key, setting in known.items()}
     steps, minutes = value.get("steps", 0), value.get("minutes") or 3.0
@@ -284,13 +285,13 @@ def _settings(
     judged: int,
     machine: Machine,
 ) -> Settings:
-    """What the best of some choices comes to, each value with its reason."""
+    """The settings of the best choice, each value with its reason."""
     best = choices[0]
     tokens = steps * best.batch * best.config.context if steps else best.tokens
     token_seconds = step_seconds(best.config, best.batch, replace(machine, compiled=best.compiled))
     token_seconds /= best.batch * best.config.context
     long = f"{steps:,} steps" if steps else f"{minutes:g} min at about {1e-3 / token_seconds:,.0f}k tokens/s"
-    why = f"dial: of {len(choices)} shapes this promises most in {long}"
+    why = f"dial: the best of {len(choices)} shapes for {long}"
     fits = f"dial: for about {tokens / 1e6:,.1f}M tokens in {steps or best.steps:,.0f} steps"
     chosen: dict[str, tuple[Any, str]] = {
         "layers": (best.config.layers, why),
@@ -321,12 +322,13 @@ def _settings(
 
 
 def steps_in(c: GPTConfig, batch: int, hardware: Hardware, seconds: float, judged: int) -> float:
-    """About how many steps of a shape fit into so many seconds, with compiling and evaluations."""
+    """About how many steps of a shape fit into `seconds`, which include compiling and evaluations."""
     _, tokens = _reached(c, seconds, probe(hardware), batch, judged, compiled=hardware.compile)
     return tokens / (batch * c.context)
 
 
-# Peaks from trials at 4 layers of 192 and 256, judged by the training split's last tenth; AdamW's are customary.
+# Muon's peak rates come from trials with 4 layers of width 192 and 256, compared by their loss on the last tenth of the
+# training split; AdamW's are customary.
 RATES = {
     "muon": {"embedding_learning_rate": 0.05, "weight_decay": 0.3},
     "adamw": {"learning_rate": 2e-3, "embedding_learning_rate": 2e-3, "weight_decay": 0.1},

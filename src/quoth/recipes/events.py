@@ -1,4 +1,4 @@
-"""What a run tells while it goes on."""
+"""The events that a run reports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STOPS: tuple[Stop, ...] = ("", "interrupted", "terminated")
 
 @dataclass(frozen=True)
 class Ready:
-    """The model was prepared, and compiled where that is done, in so many seconds."""
+    """The model is ready to train: preparing it, and compiling it if `compiled`, took `seconds`."""
 
     step: int
     seconds: float
@@ -23,7 +23,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Trained:
-    """A step moved the weights; `loss` is a running mean, `progress` the share of the budget that was used before."""
+    """A step moved the weights; `loss` is a running mean, `progress` the share of the budget used before the step."""
 
     step: int
     progress: float
@@ -33,7 +33,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The model was judged; `train_loss` is a running mean, None before the first step."""
+    """The model was evaluated; `train_loss` is a running mean, or None before the first step."""
 
     step: int
     progress: float
@@ -43,7 +43,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Sampled:
-    """The model wrote something."""
+    """The model wrote a sample, which is `text`."""
 
     step: int
     progress: float
@@ -52,7 +52,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Note:
-    """Something that a person should know."""
+    """A sentence that a person should read."""
 
     step: int
     text: str
@@ -60,7 +60,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Finished:
-    """The run has ended; the summary is what `summary.json` holds."""
+    """The run has ended; `summary` is the content of `summary.json`."""
 
     step: int
     summary: Mapping[str, Any]

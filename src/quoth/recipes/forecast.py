@@ -1,4 +1,4 @@
-"""What a run will take: a recipe or a published model, computed for a GPU of the table or tried out here."""
+"""Forecast the time and memory of a recipe or a published model, computed for a known GPU or tried on this machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from quoth.system.memory import available_bytes
 from quoth.text.batches import shares
 from quoth.train.run import find_run
 
-# The share of a run's minutes that its evaluations leave for steps.
+# The share of a run's minutes that is left for steps besides evaluations.
 STEPS_SHARE = 0.97
 # A difference in memory smaller than this share of the whole is noise.
 NOISE = 0.002
@@ -31,16 +31,16 @@ NOISE = 0.002
 def published(
     name: str, flags: dict[str, Any], on: str, count: int, tokens: float, utilization: float
 ) -> dict[str, Any]:
-    """What training a published model takes on `count` GPUs named `on`; `flags` may change values of its shape.
+    """What training a published model takes on `count` GPUs of the kind `on`; `flags` may change its shape.
 
     Raises:
-        InputError: a flag has nothing to do with the prediction.
+        InputError: a flag does not affect the forecast.
     """
     one, device = PUBLISHED[name], DEVICES[on]
     changed = {flag: value for flag, value in flags.items() if HOME[flag] == "model" and flag != "family"}
     how = {n: flags[n] for n in ("batch", "accumulate", "optimizer", "shard", "recompute") if n in flags}
     if ignored := [flag for flag in flags if flag not in {*changed, *how}]:
-        raise InputError(f"--{ignored[0].replace('_', '-')} says nothing of {name}; leave it out.")
+        raise InputError(f"--{ignored[0].replace('_', '-')} does not apply to {name}; leave it out.")
     config = one.config.replace(**changed)
     made = predict(config, device, count, tokens=tokens or one.tokens, utilization=utilization, **how)
     said = {} if changed else {"published_flops": one.flops or None, "source": one.source}
@@ -48,15 +48,15 @@ def published(
 
 
 def recipe_of(what: str, flags: dict[str, Any], started: float) -> tuple[Recipe, bool]:
-    """The recipe of a run, or of a preset on this machine and text, and whether the run would be compiled.
+    """The recipe of a run, or of a preset on this machine and text; and whether the run would be compiled.
 
     Raises:
-        InputError: there is no such run, or settings were given for a run, which has its own.
+        InputError: there is no such run, or flags were given for a run, which has its own settings.
     """
     if what not in PRESETS:
         recipe = read_recipe(find_run(what))
         if flags:
-            raise InputError(f"The run {what} has its settings; leave out --{min(flags).replace('_', '-')}.")
+            raise InputError(f"The run {what} has its own settings; leave out --{min(flags).replace('_', '-')}.")
         return recipe, recipe.run.compile == "on" or (recipe.run.compile == "auto" and can_compile("cpu")[0])
     known = with_shape_of_init(settings(what, None, flags))
     hardware = hardware_for(known)
@@ -65,7 +65,7 @@ def recipe_of(what: str, flags: dict[str, Any], started: float) -> tuple[Recipe,
 
 
 def counted(recipe: Recipe, on: str, count: int, tokens: float, utilization: float) -> dict[str, Any]:
-    """What a recipe takes on `count` GPUs named `on`; a recipe in minutes takes as many steps as fit into them."""
+    """What a recipe takes on `count` GPUs of the kind `on`; if it gives minutes, as many steps as fit are taken."""
     c, run, device = recipe.model, recipe.run, DEVICES[on]
     batch, each = shares(run.batch, run.accumulate, count)
     tokens_per_step = run.batch * run.accumulate * c.context
@@ -86,7 +86,7 @@ def counted(recipe: Recipe, on: str, count: int, tokens: float, utilization: flo
 
 
 def tried(recipe: Recipe, tokens: float, *, compiled: bool) -> dict[str, Any]:
-    """What a recipe takes on this machine, from a trial of twenty steps and one of half the batch."""
+    """What a recipe takes on this machine, from a trial of twenty steps and another with half the batch."""
 
     def trial(batch: int) -> Trial:
         changed = replace(recipe, run=replace(recipe.run, batch=batch))

@@ -1,4 +1,4 @@
-"""A run folder for a model that came from elsewhere."""
+"""Make a run folder for a model of another program."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from quoth.train.run import new_run
 
 
 def import_run(path: Path, out: str | None) -> tuple[Path, GPT]:
-    """Read somebody else's model, make a run of it, and return the run's folder and the model.
+    """Read a model of another program, make a run of it, and return the run's folder and the model.
 
     Raises:
         InputError: the model cannot be read, or the folder cannot be written.

@@ -1,4 +1,4 @@
-"""Whether a run's memory and disk space are there, and what to do where they are not."""
+"""Check whether a run fits into memory and onto the disk, and say what to do if it does not."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from quoth.train.optimizers import OptimizerConfig, matrices
 
 
 def check_memory(recipe: Recipe, hardware: Hardware, world: World | None = None) -> None:
-    """Refuse a run whose step cannot fit, before anything is made. Processes on one machine share its memory.
+    """Refuse a run whose step does not fit into memory, before anything is made. Processes on a machine share it.
 
     Raises:
-        InputError: it does not fit; the message names the batch that would.
+        InputError: the step does not fit; the message names the batch that would.
     """
     world, available = world or World(), available_bytes(hardware.device)
     if available is None:
@@ -56,16 +56,16 @@ def check_memory(recipe: Recipe, hardware: Hardware, world: World | None = None)
 
 
 def checkpoint_bytes(model: nn.Module, c: OptimizerConfig) -> int:
-    """About how large a checkpoint is, with the optimizer's state: two numbers a parameter, or one of Muon's."""
+    """The approximate size of a checkpoint with the optimizer's state, two numbers a parameter (one with Muon)."""
     numbers = sum(p.numel() for p in model.parameters())
     muon = sum(p.numel() for p in matrices(model)) if c.optimizer == "muon" else 0
     return 4 * (numbers + 2 * (numbers - muon) + muon) + 2**16
 
 
 def disk_problem(folder: Path, one: int, keep_last: int) -> tuple[str, str]:
-    """Two sentences or nothing: why not even a checkpoint of `one` bytes fits, and why fewer fit than will be kept.
+    """Why the disk has no room for even one checkpoint of `one` bytes, and why not for all; each "" if it has room.
 
-    Kept are the last ones and the best, while a new one is being written. Older checkpoints of the run count as room.
+    "All" are the last `keep_last`, the best, and the one being written. The run's older checkpoints count as room.
     """
     want = (keep_last + 2) * one
     free = shutil.disk_usage(folder).free + sum(f.stat().st_size for f in folder.rglob("*.safetensors"))
@@ -82,7 +82,7 @@ def disk_problem(folder: Path, one: int, keep_last: int) -> tuple[str, str]:
 
 @contextmanager
 def memory_refusals(recipe: Recipe) -> Iterator[None]:
-    """Turn running out of memory into a sentence."""
+    """Turn an out-of-memory error into an InputError that says what would need less memory."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

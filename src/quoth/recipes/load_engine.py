@@ -1,4 +1,4 @@
-"""A run's checkpoint with an engine, ready to be talked to."""
+"""Load a run's checkpoint into an engine, which generates text with it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _said: set[str] = set()
 
 @dataclass(frozen=True)
 class LoadedEngine:
-    """A run that speaks; without a template it goes on from a text."""
+    """A run that is ready to generate text; one without a chat template can only continue a text."""
 
     name: str
     checkpoint: Checkpoint
@@ -33,17 +33,17 @@ class LoadedEngine:
 
 
 def sampling_of(arguments: object) -> Sampling:
-    """How tokens are drawn, by those of a command's arguments that say so.
+    """The sampling settings among a command's arguments.
 
     Raises:
-        InputError: a value out of its range.
+        InputError: a value is out of its range.
     """
     names = [field.name for field in fields(Sampling) if hasattr(arguments, field.name)]
     return Sampling(**{name: getattr(arguments, name) for name in names})
 
 
 def tell_why_not(engine: Engine, say: Callable[[str], None]) -> None:
-    """Say, once in a process, why an engine decodes by PyTorch where compiled code was to be had."""
+    """Say, once in a process, why an engine decodes with PyTorch instead of the compiled decoder."""
     why = engine.decoder.why_not
     if why and why not in _said:
         _said.add(why)
@@ -63,24 +63,25 @@ def load_engine(
 ) -> LoadedEngine:
     """Load the best or last checkpoint of a run.
 
-    Broken checkpoints that are passed over, and a compiled decoder that could not be built, are told by `say`.
+    `say` is called with a sentence for each broken checkpoint that is skipped, and if the compiled decoder could not be
+    built.
 
     Args:
-        run: its folder, its name, or latest.
+        run: the run's folder, its name, or latest.
         which: best or last.
-        say: takes what has to be said.
-        slots: how many requests move at once.
-        weights: the form that weights are kept in.
-        threads: how many; 0 tries out how many are fastest.
-        context: how many tokens a window has; 0 takes the run's own.
-        taken: bytes that may be taken besides; where it is given, what full slots need has to fit beside them.
+        say: a function that shows a sentence to the user.
+        slots: how many requests are decoded at once.
+        weights: the number type in which weights are kept.
+        threads: the number of threads; 0 tries out which number is fastest.
+        context: the number of tokens in a window; 0 takes the run's own context.
+        taken: bytes of memory that others may use; if given, full slots must fit into memory beside them.
 
     Raises:
-        InputError: there is no such run, it has no whole checkpoint, or what is asked for cannot be had or does not
-            fit into memory.
+        InputError: there is no such run, it has no intact checkpoint, or the engine cannot be made as asked or does
+            not fit into memory.
     """
     folder: Path = find_run(run).resolve()
-    torch.set_num_threads(1)  # What the compiled decoder leaves to torch is small.
+    torch.set_num_threads(1)  # The compiled decoder leaves little work to torch.
     kept = load_kept(folder, which, "cpu", say)
     config = kept.model.config
     if context > config.context:
@@ -97,10 +98,10 @@ def load_engine(
 
 
 def check_memory(name: str, model: GPT, slots: int, weights: Weights, taken: int) -> None:
-    """Refuse what would not fit once all slots are full: memory is mapped at once, but taken as it is written to.
+    """Refuse an engine that would not fit once all slots are full; the system grants memory before it is used.
 
     Raises:
-        InputError: it would not fit.
+        InputError: the engine would not fit.
     """
     needed, free = Engine.memory_bytes(model, slots, weights=weights), available_bytes("cpu")
     if free is not None and needed + taken > free:

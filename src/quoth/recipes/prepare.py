@@ -1,4 +1,4 @@
-"""Preparing a model to be trained through: compiled where that is right, and one of several where several train."""
+"""Prepare a model for training: compile it if that gives right numbers, and replicate it if several processes train."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from quoth.train.compile import FAST, TRUSTING, compiled
 from quoth.train.objectives import Objective
 from quoth.train.parallel import is_sharding, own, replicated
 
-# A compiled gradient may miss the one in float32 by so many times what the number type does to it, or to nine tenths of
-# all gradients, and by such a share of itself and of the largest one besides. In three families, with and without
-# dropout, it was 1.11 times, and in float32 a millionth of itself.
+# A compiled gradient may differ from the float32 one by NUMBER_TYPE_ERRORS times the error of the number type (its own
+# error, or the one that nine tenths of all gradients stay below), plus SHARE of itself and SHARE_OF_LARGEST of the
+# largest gradient. In three families, with and without dropout, it was 1.11 times, and in float32 a millionth of the
+# gradient.
 NUMBER_TYPE_ERRORS, SHARE, SHARE_OF_LARGEST = 2.0, 1e-3, 1e-6
 
 
@@ -33,10 +34,11 @@ def prepare(
     *,
     recompute: bool = False,
 ) -> tuple[nn.Module, str]:
-    """A view of the model that shares its parameters and runs fast, and why it is not compiled if that failed.
+    """A fast view of the model that shares its parameters; and, if compiling failed, the reason, else "".
 
-    With `recompute` a block keeps nothing but its input. The example goes forward and backward, compiled and not, which
-    changes nothing: so compiling does not upset a clock's schedule, and a compiler's wrong numbers are found.
+    With `recompute` a block keeps only its input. The example goes forward and backward, both compiled and not, before
+    training, which changes no weights. So compiling takes no time from a clock's schedule, and wrong numbers of a
+    compiler are found.
     """
     why = ""
     if recompute:
@@ -58,10 +60,10 @@ def prepare(
 
 
 def rehearse(view: nn.Module, model: GPT, objective: Objective, example: Batch, hardware: Hardware) -> str:
-    """What is wrong with a compiled view's loss or gradients, in words; nothing where they are right.
+    """What is wrong with a compiled view's loss or gradients, in words; "" if they are right.
 
-    Each gradient is compared with that of the model itself, uncompiled and in float32, and may differ from it by what
-    the number type explains: a few times what an uncompiled gradient in the chosen type differs by.
+    Each gradient is compared with the uncompiled model's gradient in float32. It may differ from that by as much as the
+    number type explains: a few times the difference of an uncompiled gradient in the chosen number type.
     """
     exact = Hardware(hardware.device, "float32", hardware.threads, False, 0.0, {})
     comparable = hardware.device == "cpu" or model.config.dropout == 0  # A GPU's compiled dropout draws other numbers.
@@ -89,7 +91,7 @@ def rehearse(view: nn.Module, model: GPT, objective: Objective, example: Batch, 
 def gradients(
     model: GPT, view: nn.Module, objective: Objective, example: Batch, hardware: Hardware
 ) -> dict[str, Tensor]:
-    """A microbatch's mean loss and its gradients, by their names, taken through a view of the model."""
+    """A microbatch's mean loss and its gradients, by name, computed through a view of the model."""
     view.train()
     model.zero_grad(set_to_none=True)
     torch.manual_seed(example.seed or 0)
@@ -103,9 +105,9 @@ def gradients(
 
 @contextmanager
 def opinionated(model: GPT) -> Iterator[None]:
-    """Let weight matrices that are zero be small random ones for a while.
+    """Give weight matrices that are zero small random values while the block lasts.
 
-    A new model's projections are zero, so that nearly all gradients are, and right ones do not differ from wrong ones.
+    A new model's projections are zero, so nearly all gradients are zero, and wrong ones would look like right ones.
     """
     with torch.no_grad():
         empty = [p for p in model.parameters() if p.dim() == 2 and not own(p).any()]
@@ -120,7 +122,7 @@ def opinionated(model: GPT) -> Iterator[None]:
 
 
 def in_precision(objective: Objective, hardware: Hardware) -> Objective:
-    """The objective in the chosen number type."""
+    """The objective, computed in the chosen number type."""
 
     def with_autocast(model: nn.Module, batch: Batch) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         with hardware.autocast():

@@ -1,13 +1,13 @@
-"""What each preset fixes; the dial decides the rest. A new preset is an entry here."""
+"""The settings that each preset fixes; the dial decides the rest. To add a preset, add an entry here."""
 
 from __future__ import annotations
 
 from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Three minutes on the computer you have: the dial decides the rest.
+    # Three minutes on any computer.
     "laptop": {"minutes": 3.0},
-    # The lecture's scaled-up shape and better, for one GPU: 6 layers of 384, context 256, five minutes.
+    # The lecture's scaled-up shape with better parts, for one GPU: 6 layers of width 384, context 256, five minutes.
     "gpu": {
         "minutes": 5.0,
         "layers": 6,
@@ -18,7 +18,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 0.02,
         "weight_decay": 0.1,
     },
-    # GPT-2's smallest: 124M parameters, context 1,024, half a million tokens a step, for a GPU and a large text.
+    # The smallest GPT-2: 124M parameters, context 1,024, half a million tokens a step, for a GPU and a large text.
     "gpt2": {
         "family": "gpt2",
         "tokenizer": "gpt2",
@@ -38,7 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "warmup": 0.04,
         "cooldown": 0.96,
     },
-    # The lecture's last script: 6 layers of 384, context 256, dropout 0.2, AdamW at 3e-4 for 5,000 steps.
+    # The lecture's last script: 6 layers of width 384, context 256, dropout 0.2, AdamW at 3e-4 for 5,000 steps.
     "lecture": {
         "family": "lecture",
         "steps": 5000,
@@ -56,7 +56,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "warmup": 0.0,
         "cooldown": 0.0,
     },
-    # nanoGPT's recipe for a CPU, to be compared with: 4 layers of 128, 12 windows of 64, 2,000 steps of AdamW.
+    # nanoGPT's recipe for a CPU, for comparison: 4 layers of width 128, 12 windows of 64 tokens, 2,000 steps of AdamW.
     "nanogpt-cpu": {
         "family": "gpt2",
         "steps": 2000,

@@ -1,4 +1,4 @@
-"""The first stage: a model learns to continue a text, and is judged by the text's validation split."""
+"""Pretraining, the first stage: a model learns to continue a text, and the text's validation split evaluates it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recipe: everything that a run is decided by, and for each value where it came from."""
+"""A recipe: all the settings that decide a run, and where each value came from."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from quoth.train.schedule import Pace
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """What is read.
+    """What text is read, and how it is split into documents and tokens.
 
     Attributes:
-        data: a named corpus (shakespeare, plays), a file, folder or zip archive of texts; several with commas between.
-        tokenizer: characters, bytes, bpe:N (such as bpe:1024) or gpt2.
-        separator: what stands between documents where the tokenizer has no end token, and where plain text is split.
+        data: a named corpus (shakespeare, plays), or a file, folder or zip archive of texts; commas separate several.
+        tokenizer: characters, bytes, bpe:N (a vocabulary of N tokens, such as bpe:1024) or gpt2.
+        separator: the text put between documents if the tokenizer has no end token; plain text is also split at it.
         column: the column of tables, or the key of JSON rows, that holds the text.
-        keep_newlines: whether the line breaks of Windows stay as they are.
+        keep_newlines: whether Windows line breaks are kept as they are.
     """
 
     data: str = "shakespeare"
@@ -40,37 +40,37 @@ class DataConfig:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How documents are read, as `corpus` takes it."""
+        """How documents are read, as keyword arguments of `corpus`."""
         return {"separator": self.separator, "column": self.column, "keep_newlines": self.keep_newlines}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """How long, how much at a time, and on what.
+    """How long a run trains, how much each step takes, when the run is saved, and what hardware it uses.
 
     Attributes:
-        minutes: the time that the whole command may take; 0 where steps decide.
-        steps: the number of steps; 0 where minutes decide.
-        pace: after which step each 256th part of the minutes began, as a finished run says, to repeat it step by step.
-        init: a run whose weights, shape and tokenizer this one begins with.
-        batch: windows in a microbatch.
-        accumulate: microbatches in a step.
-        seed: of weights, batches, dropout and samples.
-        evaluate_every: steps between evaluations; 0 spends at most 3% of the time on them.
-        validation_tokens: how much of the validation split judges; 0 for all of it.
-        checkpoint_every: steps between checkpoints, besides those before evaluations; 0 for none.
-        checkpoint_minutes: minutes after which there is one in any case.
-        keep_last: how many of the newest checkpoints are kept, besides the best.
-        keep_every: of steps that are a multiple of it the checkpoint is kept for good; 0 for none.
-        spikes: steps whose loss lies so many standard deviations above the last ones are left out; 0 takes all.
-        sample_tokens: how much is sampled at each evaluation; 0 for nothing.
-        device: auto, cpu, cuda or mps.
-        dtype: auto, bfloat16 or float32.
-        deterministic: on a GPU, only algorithms that give the same bits each time; a CPU's do anyway.
-        shard: spread weights, gradients and optimizer over all processes (FSDP2), for models that no device holds.
-        recompute: keep a block's input only and compute it again going backward: less memory, a third more time.
-        threads: for a CPU; 0 tries what is best.
-        compile: auto, on or off.
+        minutes: how many minutes the whole command may take; 0 when the number of steps is given instead.
+        steps: the number of training steps; 0 when the minutes are given instead.
+        pace: the step at which each 256th part of a finished run's minutes began, which repeats that run step by step.
+        init: a run whose weights, shape and tokenizer this run starts with.
+        batch: the number of windows in a microbatch.
+        accumulate: the number of microbatches in a step.
+        seed: the seed of all random numbers: for weights, batches, dropout and samples.
+        evaluate_every: the number of steps between evaluations; 0 spends at most 3% of the time on evaluations.
+        validation_tokens: how many tokens of the validation split an evaluation uses; 0 uses all of them.
+        checkpoint_every: the number of steps between checkpoints, besides the one before each evaluation; 0 for none.
+        checkpoint_minutes: the longest time without a new checkpoint, in minutes; 0 saves one after each step.
+        keep_last: how many of the newest checkpoints are kept, besides the best one.
+        keep_every: a checkpoint is never deleted when its step is a multiple of this number; 0 for no such rule.
+        spikes: a step is skipped when its loss is this many standard deviations above the recent mean; 0 for no limit.
+        sample_tokens: how many tokens of sample text each evaluation writes; 0 writes no sample.
+        device: the device to train on: auto, cpu, cuda or mps.
+        dtype: the number type to compute in: auto, bfloat16 or float32.
+        deterministic: whether a GPU uses only algorithms that give the same bits each time; a CPU always does.
+        shard: whether processes share out weights, gradients and optimizer (FSDP2), for models too large for a device.
+        recompute: whether the backward pass recomputes each block from its input: less memory, a third more time.
+        threads: the number of CPU threads; 0 chooses the fastest number.
+        compile: whether steps are compiled by torch.compile: auto, on or off.
     """
 
     minutes: float = 0.0
@@ -114,7 +114,7 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A complete run. Saved as `config.toml`, and read back the same."""
+    """All settings of a run. They are saved as `config.toml`, and are the same when they are read back."""
 
     data: DataConfig
     model: GPTConfig
@@ -123,9 +123,9 @@ class Recipe:
 
 
 SECTIONS: dict[str, type] = {"data": DataConfig, "model": GPTConfig, "optimizer": OptimizerConfig, "run": RunConfig}
-# Where each setting belongs. The vocabulary is the tokenizer's to say.
+# The section that each setting belongs to. The tokenizer decides the vocabulary.
 HOME = {f.name: section for section, kind in SECTIONS.items() for f in dataclasses.fields(kind)}
-# What says nothing of how weights move. Any other flag makes another run, which no pace of a finished one fits.
+# Settings that do not change how weights move. Any other flag makes a different run, which no saved pace fits.
 BESIDE = {
     *("evaluate_every", "validation_tokens", "sample_tokens"),
     *("checkpoint_every", "checkpoint_minutes", "keep_last", "keep_every"),
@@ -143,13 +143,13 @@ Settings = dict[str, Setting]
 
 
 def settings(preset: str, config: Path | None = None, flags: dict[str, Any] | None = None) -> Settings:
-    """What preset, config file and flags fix, the later over the earlier.
+    """The settings that the preset, the config file and the flags give; a later source overrides an earlier one.
 
-    `minutes` and `steps` displace each other. A file may give the vocabulary, as saved ones do, but the tokenizer
-    decides it.
+    `minutes` and `steps` displace each other. A file may give the vocabulary, as saved files do, but the tokenizer
+    decides the vocabulary.
 
     Raises:
-        InputError: an unknown preset, a file that cannot be read, an unknown key, a value of the wrong kind.
+        InputError: the preset or a key is unknown, the file cannot be read, or a value is of the wrong kind.
     """
     if preset not in PRESETS:
         raise InputError(f"There is no preset {preset!r}{suggestion(preset, PRESETS)}.")
@@ -176,7 +176,7 @@ def settings(preset: str, config: Path | None = None, flags: dict[str, Any] | No
 
 
 def make(known: Settings, vocabulary: int) -> Recipe:
-    """The recipe of what is known, with the defaults for the rest.
+    """The recipe with the known settings, and with defaults for the rest.
 
     Raises:
         InputError: the values do not fit together.
@@ -190,7 +190,7 @@ def make(known: Settings, vocabulary: int) -> Recipe:
 
 
 def origins(recipe: Recipe, known: Settings) -> Settings:
-    """Every value of a recipe with its origin."""
+    """Every value of a recipe, with its origin."""
 
     def origin(name: str) -> str:
         if name in known:
@@ -203,12 +203,12 @@ def origins(recipe: Recipe, known: Settings) -> Settings:
 
 
 def with_origins(recipe: Recipe, origin: Callable[[str], str]) -> Settings:
-    """Every value of a recipe with what is said of where it came from."""
+    """Every value of a recipe, with the origin that `origin` gives for its name."""
     return {name: Setting(getattr(getattr(recipe, HOME[name]), name), origin(name)) for name in HOME}
 
 
 def to_toml(complete: Settings) -> str:
-    """A config file, each value with its origin as a comment."""
+    """The text of a config file; a comment gives each value's origin."""
     lines = []
     for section, kind in SECTIONS.items():
         lines.append(f"[{section}]")
@@ -222,12 +222,12 @@ def to_toml(complete: Settings) -> str:
 def write_pace(config: Path, pace: Pace) -> None:
     """Put a finished run's pace into its config file, so that the file repeats the run."""
     lines = config.read_text(encoding="utf-8").splitlines(keepends=True)
-    said = f"pace = {toml_value(str(pace))} # as it went\n"
+    said = f"pace = {toml_value(str(pace))} # as measured\n"
     write_atomic(config, "".join(said if line.startswith("pace = ") else line for line in lines))
 
 
 def toml_value(value: Any) -> str:
-    """A bool, number or string as TOML writes it."""
+    """A bool, a number or a string, written as TOML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -240,24 +240,24 @@ def read_recipe(run: Path) -> Recipe:
     """The recipe that a run folder's `config.toml` holds.
 
     Raises:
-        InputError: it is missing or damaged.
+        InputError: the file is missing or damaged.
     """
     path = run / "config.toml"
     return parse_recipe(_text(path), path)
 
 
 def parse_recipe(text: str, path: Path) -> Recipe:
-    """The recipe that a text says all of, from where `path` tells.
+    """The recipe in a complete config text; errors name the `path` that the text came from.
 
     Raises:
-        InputError: it is damaged.
+        InputError: the text is damaged or not complete.
     """
     values = _parse(text, path)
-    # What is saved is complete, so nothing may be filled in by a default.
+    # Saved settings are complete, so no default may fill in a missing one.
     if missing := [name for name in HOME if name not in values]:
-        raise InputError(f"{path} is broken: it says nothing of {missing[0]}.")
+        raise InputError(f"{path} is broken: it has no value for {missing[0]}.")
     if unknown := [name for name in values if name not in HOME]:
-        raise InputError(f"{path} is not of this version of quoth: there is no setting {unknown[0]!r}.")
+        raise InputError(f"{path} is from another version of quoth: there is no setting {unknown[0]!r}.")
     vocabulary = values.pop("vocabulary")
     if type(vocabulary) is not int:
         raise InputError(f"{path} is broken: its vocabulary is {vocabulary!r}.")
@@ -293,7 +293,7 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
 
 
 def _checked(key: str, value: Any) -> Any:
-    """The value as its field's type."""
+    """The value, converted to the type of its field."""
     kind = typing.get_type_hints(SECTIONS[HOME[key]])[key]
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         kind = next(k for k in typing.get_args(kind) if k is not types.NoneType)
@@ -313,16 +313,16 @@ def _checked(key: str, value: Any) -> Any:
     return value
 
 
-# The dial divides by them before a config can refuse them.
+# The dial divides by these settings before a config can refuse them.
 _COUNTS = {"context", "width", "heads", "kv_heads", "head_size", "hidden", "batch", "accumulate"}
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 def boolean(key: str, value: str) -> bool:
-    """`true` or `false`, as a flag gives it.
+    """The bool that a flag's `true` or `false` stands for.
 
     Raises:
-        InputError: it is neither.
+        InputError: the value is neither.
     """
     if value.lower() not in ("true", "false"):
         raise InputError(f"--{key.replace('_', '-')} must be true or false, not {value!r}.")

@@ -1,4 +1,4 @@
-"""Going on with a run: as it began, on a machine that may have changed, and for longer if that is asked for."""
+"""Resume a run with its own settings, on a machine that may have changed, and for longer if flags ask for it."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from quoth.text.tokenizer import read as read_tokenizer
 from quoth.train.keeper import checkpoints, intact
 from quoth.train.run import find_run
 
-# What decides nothing of a step may change on the way; the others would make another run of it.
+# Settings that do not change a step may change during a run; any other would make it a different run.
 CHANGEABLE = {"minutes", "steps", "pace", *BESIDE}
 
 
 def resume_session(resume: str, flags: dict[str, Any], others: list[str], started: float, world: World) -> Session:
-    """A session that goes on where a run stands.
+    """A session that continues a run from its newest checkpoint.
 
-    `flags` are settings that were given, `others` the names of other arguments.
+    `flags` are the settings given as flags, and `others` are the names of the other arguments given.
 
     Raises:
-        InputError: the run, its data or its tokenizer has changed, or something was given that cannot be.
+        InputError: the run, its data or its tokenizer has changed, or an argument was given that cannot change.
     """
     if fixed := [*(name for name in flags if name not in CHANGEABLE), *others]:
         names = ", ".join("DATA" if name == "data" else f"--{name.replace('_', '-')}" for name in fixed)
-        raise InputError(f"--resume goes on as the run began; leave out {names}.")
+        raise InputError(f"--resume uses the settings that the run began with; leave out {names}.")
     folder = find_run(resume)
     lock = hold(folder) if world.leads else None
-    world.most([0.0])  # Nobody reads what the holder may still write.
+    world.most([0.0])  # No process reads the folder before the first one holds its lock, since others may write there.
     recipe = read_recipe(folder)
     said: list[str] = []
     saved = intact(folder, "last", said.append) if checkpoints(folder) else None
@@ -53,15 +53,15 @@ def resume_session(resume: str, flags: dict[str, Any], others: list[str], starte
     text = open_again(folder, recipe, tokenizer_of(recipe.run.init, saved))
     if saved and (saved / "tokenizer.json").exists() and read_tokenizer(saved).dump() != text.tokenizer.dump():
         raise InputError(
-            f"The tokenizer that is now made of {recipe.data.data} is not the one that {folder} was trained with; "
-            "install the version of tokenizers that it was made with, or train a new run."
+            f"The tokenizer that is now made from {recipe.data.data} is not the one that {folder} was trained with; "
+            "install the version of tokenizers that made the run's tokenizer, or train a new run."
         )
     check_memory(recipe, hardware, world)
     differences = list(_differences(saved or folder, hardware, world))
     session = Session(recipe, pretraining(recipe, text, hardware, world), hardware, folder, started, world, lock)
     if differences:
         session.remarks.append(
-            f"The run began with {'; '.join(differences)}: it goes on, but not to the same bits as without a break."
+            f"The run began with {'; '.join(differences)}: it goes on, but not bit for bit as without a break."
         )
     session.remarks += said
     if recipe.run.init and not saved:
@@ -76,10 +76,10 @@ def resume_session(resume: str, flags: dict[str, Any], others: list[str], starte
 
 
 def open_again(run: Path, recipe: Recipe, tokenizer: str | Tokenizer | None = None) -> Corpus:
-    """The data of a run, in its own tokenizer or another.
+    """The corpus of a run, tokenized by its own tokenizer or by another.
 
     Raises:
-        InputError: it cannot be read, or is not what the run began with.
+        InputError: the data cannot be read, or is not the data that the run began with.
     """
     c, path = recipe.data, run / "environment.json"
     if not c.data:
@@ -87,14 +87,14 @@ def open_again(run: Path, recipe: Recipe, tokenizer: str | Tokenizer | None = No
     began_with = read_json(path) if path.exists() else {}
     if "sources" in began_with and (changed := changes(began_with["sources"], find(c.data).sources())):
         raise InputError(
-            f"{c.data} has changed since {run} was trained on it ({changed}), so what was for training and what for "
-            "validation is no longer known; train a new run on it."
+            f"{c.data} has changed since {run} was trained on it ({changed}), so its training and validation splits "
+            "are no longer known; train a new run on it."
         )
     text = corpus(c.data, tokenizer or c.tokenizer, **c.reading)
     if began_with.get("text_sha256", text.manifest["text_sha256"]) != text.manifest["text_sha256"]:
         raise InputError(
-            f"The files of {c.data} are those that {run} was trained on, but another text is read from them now; "
-            "install the versions of the packages of quoth[documents] that they were read with, or train a new run."
+            f"The files of {c.data} are those that {run} was trained on, but a different text is now read from them; "
+            "install the versions of the packages of quoth[documents] that read them then, or train a new run."
         )
     return text
 
@@ -104,13 +104,13 @@ def _check_unchanged(now: Recipe, before: Recipe, folder: Path) -> None:
         was, is_now = (getattr(getattr(recipe, section), name) for recipe in (before, now))
         if was != is_now and name not in CHANGEABLE:
             raise InputError(
-                f"{folder / 'config.toml'} has changed since the run began: {name} is {is_now!r} and was {was!r}. Put "
-                "it back to go on, or train a new run."
+                f"{folder / 'config.toml'} has changed since the run began: {name} is {is_now!r} and was {was!r}. "
+                "Undo that change to resume the run, or train a new run."
             )
 
 
 def _extended(recipe: Recipe, flags: dict[str, Any]) -> Recipe:
-    """The recipe with what may change; minutes and steps, both of the whole run, displace each other."""
+    """The recipe with the changes that flags give. Minutes and steps, each of the whole run, displace each other."""
     if flags.get("minutes") and flags.get("steps"):
         raise InputError("Give minutes or steps, not both.")
     displaced: dict[str, Any] = {}
@@ -122,7 +122,7 @@ def _extended(recipe: Recipe, flags: dict[str, Any]) -> Recipe:
 
 
 def _as_before(recipe: Recipe, place: Path, world: World) -> Hardware:
-    """The machine used as it was, so that nothing that was tried out then is decided otherwise now."""
+    """The machine, used as the run used it before, so that no choice that was made by timing changes."""
     run, path = recipe.run, place / "environment.json"
     chosen = read_json(path) if path.exists() else {}
     if chosen.get("world", 1) != world.size:
@@ -134,7 +134,7 @@ def _as_before(recipe: Recipe, place: Path, world: World) -> Hardware:
 
 
 def _differences(place: Path, hardware: Hardware, world: World) -> Iterator[str]:
-    """What a run's numbers depend on and is no longer so, as 'name was (is now)'."""
+    """Facts that a run's numbers depend on and that have changed, each as 'name before (now after)'."""
     path = place / "environment.json"
     before = read_json(path) if path.exists() else {}
     now = {**environment(), **dataclasses.asdict(hardware), "world": world.size}

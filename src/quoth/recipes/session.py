@@ -1,4 +1,4 @@
-"""A run from beginning to end: trains, evaluates, samples and saves, telling its caller what happens."""
+"""A session carries out a run: it trains, evaluates, samples and saves, and reports events to its caller."""
 
 from __future__ import annotations
 
@@ -45,20 +45,21 @@ from quoth.train.schedule import Clock, Pace, trapezoid
 from quoth.train.spikes import Spikes
 
 LOG_EVERY = 10
-# Steps in a row that are left out before a run goes back, and how often it does that before it gives up.
+# How many steps in a row are left out before a run goes back, and how often a run goes back before it gives up.
 PATIENCE = 20
 RETURNS = 3
 
 
 class Session:
-    """One run of a stage. Iterate `events()` to make it happen; set `stop` to end it after the step under way.
+    """One run of a stage. Iterate over `events()` to carry it out; set `stop` to end it after the current step.
 
-    Where it was interrupted it evaluates once more; where it was terminated it only saves. Before it has `begun` to
-    take steps there is nothing to save.
+    An interrupted run evaluates once more; a terminated run only saves. Before the first step, which sets `begun`,
+    there is nothing to save.
 
     `started` is the `time.monotonic()` that minutes are counted from: the command's beginning. In a world of several
-    processes each has a session, and the first one writes; `stop` is what one of them wants, `ended` what all agreed
-    on. `ask_folder` is told what stopped the last checkpoint from being written, and may name another folder for it.
+    processes each process has a session, and the first one writes files; `stop` is what this process wants, and `ended`
+    is what all agreed on. `ask_folder` takes the reason why the last checkpoint could not be written, and may return
+    another folder for it.
     """
 
     def __init__(
@@ -85,10 +86,10 @@ class Session:
             be_deterministic()
         torch.manual_seed(run.seed)
         self.model = GPT(recipe.model)
-        # One process that was not launched holds what several had shards of.
+        # A single process that no launcher started holds the whole model, even if several processes sharded it before.
         self.sharded = run.shard and self.world.launched
         if self.sharded:
-            shard(self.model, self.world, hardware.device, DTYPES[hardware.dtype])  # A block at a time onto the device.
+            shard(self.model, self.world, hardware.device, DTYPES[hardware.dtype])  # This moves one block at a time.
         self.model.to(hardware.device)
         self.optimizer = make_optimizer(self.model, recipe.optimizer, DTYPES[hardware.dtype])
         self.spikes = Spikes(sigmas=run.spikes)
@@ -101,23 +102,23 @@ class Session:
         self.metrics = Metrics(folder, silent=not self.world.leads)
 
     def resume(self, checkpoint: Path | None) -> None:
-        """Take up where a checkpoint stands, which is intact; at the beginning where there is none yet.
+        """Continue from an intact checkpoint, or from the beginning if there is none yet.
 
         Raises:
-            InputError: it is of another run.
+            InputError: the checkpoint belongs to another run.
         """
         if checkpoint:
             self._take_up(checkpoint)
         else:
-            self.remarks.append("There was no checkpoint yet, so the run begins anew.")
+            self.remarks.append("There was no checkpoint yet, so the run starts from the beginning.")
         self.started -= self.state.seconds
         self.metrics.cut(self.state.step)
 
     def begin_with(self, checkpoint: Path) -> None:
-        """Take a checkpoint's weights, and nothing else of it.
+        """Load a checkpoint's weights, and nothing else from it.
 
         Raises:
-            InputError: they are of another shape.
+            InputError: the weights have another shape.
         """
         load_weights(checkpoint, self.model)
 
@@ -129,7 +130,7 @@ class Session:
         self.checkpoints.step, self._evaluated_step = self.state.step, -1
 
     def events(self) -> Iterator[Event]:
-        """Train, telling what happens."""
+        """Train, and yield an event for everything that happens."""
         try:
             with memory_refusals(self.recipe):
                 yield from self._begin()
@@ -157,7 +158,7 @@ class Session:
 
     @cached_property
     def _facts(self) -> str:
-        """What the run's numbers depend on besides its settings: versions, the machine, the hashes of what is read."""
+        """What the run's numbers depend on besides its settings: versions, the machine, and hashes of the data."""
         return as_json({**environment(), **asdict(self.hardware), "world": self.world.size, **self.stage.facts})
 
     def _prepare(self) -> Generator[Event, None, nn.Module]:
@@ -224,9 +225,9 @@ class Session:
         )
 
     def _agreed(self, step: Step) -> tuple[bool, bool]:
-        """Whether to evaluate and save now, and to stop: for all processes what is so for any of them.
+        """Whether to evaluate and whether to save now. If one process wants to, or wants to stop, all processes do.
 
-        While steps are left out there is nothing new to evaluate, and what is saved would be no better.
+        While steps are left out the weights do not change, so there is nothing new to evaluate or to save.
         """
         due = self.timetable.evaluates(step.number), self.timetable.saves(step.number)
         stop, evaluates, saves = self.world.most([STOPS.index(self.stop), *due])
@@ -237,7 +238,7 @@ class Session:
         self.ended = STOPS[int(self.world.most([STOPS.index(self.stop)])[0])]
 
     def _evaluate(self, progress: float, *, final: bool = False) -> Iterator[Event]:
-        """A checkpoint, the model's judgement, a sample, and a sentence if one is deserved."""
+        """Save a checkpoint, evaluate the model, write a sample, and note overfitting or too high a learning rate."""
         begin, step = time.monotonic(), self.state.step
         if final and self._evaluated_step == step:
             return
@@ -278,7 +279,7 @@ class Session:
             yield Sampled(self.state.step, progress, text)
 
     def _save(self) -> Iterator[Event]:
-        """A checkpoint of this step, unless there is one."""
+        """Save a checkpoint of this step, unless there is one already or the weights are not finite."""
         if self.state.step in (0, self.checkpoints.step):
             return
         broken = not all(bool(own(p).isfinite().all()) for p in self.model.parameters())
@@ -291,7 +292,10 @@ class Session:
             yield from self._disk_note(problem)
 
     def _checkpoint(self, *, resumable: bool = True) -> str:
-        """Write a checkpoint, or begin to; without the optimizer's state none can be resumed from. The outcome."""
+        """Write a checkpoint, or begin to write it; return the outcome.
+
+        A run can be resumed only from a checkpoint that holds the optimizer's state.
+        """
         state = self.state
         state.seconds, state.losses = time.monotonic() - self.started, list(self.spikes.losses)
         settings = to_toml(with_origins(self.recipe, lambda name: "as it began"))
@@ -300,10 +304,10 @@ class Session:
         return self.checkpoints.save(state.step, self.model, self.stage.tokenizer, asdict(state), optimizer, texts)
 
     def _save_last(self) -> Iterator[Event]:
-        """The last checkpoint: where there is no room for it its weights alone, or in another folder.
+        """Save the last checkpoint; if the disk has no room for it, save its weights alone, or use another folder.
 
         Raises:
-            InputError: there is room for it nowhere.
+            InputError: no folder has room for it.
         """
         yield from self._save()
         problem = self.checkpoints.settle() or self._unsaved
@@ -319,18 +323,18 @@ class Session:
             problem = self.world.attempt(self._furnish) or self._checkpoint() or self.checkpoints.settle()
 
     def _furnish(self) -> None:
-        """Make a run of the folder that the last checkpoint goes to in place of the run's own."""
+        """Make the folder that replaces the run's own a run folder, to hold the last checkpoint."""
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         write_atomic(self.folder / "config.toml", to_toml(with_origins(self.recipe, lambda name: "as it began")))
         write_atomic(self.folder / "environment.json", self._facts)
 
     def _disk_note(self, problem: str) -> Iterator[Event]:
-        """A disk that is full for a while does not end a run."""
+        """Note that a checkpoint could not be written. A disk that is full for a while does not end a run."""
         yield from self._note("disk", f"{problem} Training goes on, and the next checkpoint is tried as usual.")
 
     def _left_out(self, step: Step) -> Iterator[Event]:
-        """A step that moved nothing: each is logged, and the first of some is told."""
+        """Log a step that did not move the weights, and report the first of several such steps in a row."""
         self.state.bad += 1
         batch = step.number - 1 + self.state.dropped
         self._record(left_out=batch, because=fault(step))
@@ -338,11 +342,11 @@ class Session:
             yield from self._note("", left_out(step, batch))
 
     def _go_back(self, step: Step) -> Iterator[Event]:
-        """To the last intact checkpoint, and on from there with the batches that come next now."""
+        """Go back to the last intact checkpoint, and continue from there with batches that were not used yet."""
         before = self.state
         if problem := self.checkpoints.settle():
             yield from self._disk_note(problem)
-        self.world.most([0.0])  # What the first process wrote is there for all.
+        self.world.most([0.0])  # All processes wait here until the first process has written its checkpoint.
         folder = last_good(self.folder)
         if before.returns == RETURNS or folder is None:
             self._give_up(unending(step, before))
@@ -358,7 +362,7 @@ class Session:
         raise InputError(text)
 
     def _note(self, kind: str, text: str) -> Iterator[Event]:
-        """Tell and log something; of a kind once a run."""
+        """Report and log a sentence; a run does so only once for each kind that has a name."""
         if kind not in self.state.notes:
             self.state.notes += [kind] if kind else []
             self._record(note=text)

@@ -1,4 +1,4 @@
-"""A stage of training: what is learned from, what is made small, how it is judged, and what it writes."""
+"""A stage of training: its data, its objective, how the model is evaluated, and what the model writes as a sample."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from quoth.train.objectives import Objective
 
 @dataclass(frozen=True)
 class Judgement:
-    """How good a model is: the least `loss` is the best; `metrics` are logged beside it, by their names."""
+    """How good a model is: a lower `loss` is better; `metrics` are logged beside the loss, under their names."""
 
     loss: float
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -22,21 +22,21 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Stage:
-    """All that a session knows of what is learned; pretraining is one (`recipes/pretraining.py`).
+    """All that a session knows about what the model learns. Pretraining is a stage (`recipes/pretraining.py`).
 
     Attributes:
-        batches: `[step]` is that step's microbatches. A source may look at the model as it is then.
-        objective: what is made small, as a sum over targets.
-        judge: the model's judgement, which is asked from time to time. It asks its second argument before each batch,
-            and raises `Interrupted` where the answer is no.
-        sample: what the model writes with so many tokens, for a person to see.
-        example: a microbatch of the usual shape, for a rehearsal; its content does not matter.
-        tokens_per_step: targets of all ranks in a step.
-        tokenizer: it is saved with the model.
-        data: the name of what is learned from.
-        about: it in a line, for a person.
-        facts: what the numbers depend on: hashes of what is read.
-        published: who reached which loss on it.
+        batches: `batches[step]` is the list of that step's microbatches, and may depend on the model at that step.
+        objective: the loss to minimize, as a sum over targets.
+        judge: evaluates the model. It calls its second argument before each batch, and raises `Interrupted` when that
+            returns false.
+        sample: returns a text that the model writes, of the given number of tokens, for a person to read.
+        example: returns a microbatch of the usual shape for a trial of the compiled model; its content does not matter.
+        tokens_per_step: the number of targets of all ranks in a step.
+        tokenizer: the tokenizer that is saved with the model.
+        data: the name of the training data.
+        about: one line that describes the training data for a person.
+        facts: what the numbers depend on, such as hashes of the data.
+        published: losses that others reached on this data, each with a name.
     """
 
     batches: BatchSource

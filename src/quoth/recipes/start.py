@@ -1,4 +1,4 @@
-"""From what was asked for to a session that is ready to run."""
+"""Make a session that is ready to run from a command's arguments."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from quoth.system.world import World
 from quoth.text.corpus import Corpus, corpus
 from quoth.train.run import new_run
 
-# A run of fewer is said to be one.
+# A run of fewer steps than this gets a remark.
 FEW_STEPS = 100
 
 
@@ -36,17 +36,17 @@ def start(
     started: float,
     world: World | None = None,
 ) -> Session:
-    """A session for a new run, or for one that goes on.
+    """A session for a new run, or for a run that is resumed.
 
     Raises:
-        InputError: something that was given cannot be used.
+        InputError: an argument cannot be used.
     """
     world = world or World()
     if resume:
         others = {"preset": preset != "laptop", "config": config, "out": out}
         return resume_session(resume, flags, [name for name, used in others.items() if used], started, world)
     if begun := world.remembered():
-        # By processes that died, and were started again with these.
+        # The processes before these began this run and died, so these go on with it.
         return resume_session(begun, {}, [], started, world)
     if not world.leads:
         return _follow(json.loads(world.tell("")), started, world)
@@ -61,7 +61,7 @@ def start(
     lock = hold(folder)
     write_atomic(folder / "config.toml", to_toml(origins(recipe, known)))
     world.tell(json.dumps({"folder": str(folder), "recipe": to_toml(origins(recipe, known)), **asdict(hardware)}))
-    world.remember(str(folder))  # All have asked by now whether there was anything to remember.
+    world.remember(str(folder))  # By here, all processes have asked what is remembered.
     session = first_session(recipe, data, hardware, folder, started, world, lock)
     if minutes := recipe.run.minutes:
         judged, seconds = len(data.validation), 60 * minutes - (time.monotonic() - started)
@@ -80,7 +80,7 @@ def first_session(
     world: World,
     lock: Lock | None = None,
 ) -> Session:
-    """A session that takes nothing up, and begins with another run's weights where the recipe says so."""
+    """A session of a new run, which starts with another run's weights if the recipe says so."""
     session = Session(recipe, pretraining(recipe, data, hardware, world), hardware, folder, started, world, lock)
     if recipe.run.init:
         session.begin_with(init_checkpoint(recipe.run.init))
@@ -89,7 +89,7 @@ def first_session(
 
 
 def _follow(said: dict[str, Any], started: float, world: World) -> Session:
-    """The session of a process that does as the first one has decided."""
+    """The session of a process that follows the first process's decisions."""
     recipe = parse_recipe(said["recipe"], Path(said["folder"]) / "config.toml")
     hardware = choose(said["device"], said["dtype"], said["threads"], said["compile"])
     c = recipe.data
@@ -99,7 +99,7 @@ def _follow(said: dict[str, Any], started: float, world: World) -> Session:
 
 
 def plan(known: Settings, data: Corpus, hardware: Hardware, elapsed: float) -> tuple[Recipe, Settings]:
-    """The complete recipe: the dial fills what is not known, from the time that is left."""
+    """The complete recipe: the dial chooses the settings that are not known, from the time that is left."""
     known = with_hardware(lower_rates(complete(known, data, hardware, elapsed), known), hardware)
     recipe = make(known, data.tokenizer.vocabulary)
     for split in ("train", "validation"):
@@ -113,9 +113,9 @@ def plan(known: Settings, data: Corpus, hardware: Hardware, elapsed: float) -> t
 
 
 def hardware_for(known: Settings, world: World | None = None) -> Hardware:
-    """The machine, with what is known of how to use it. Several processes on it share its cores.
+    """The machine, used as the known settings say. Several processes on one machine share its cores.
 
-    Where steps are given, nothing is timed to decide, so that the same command makes the same choices each time.
+    If steps are given, no choice depends on timing, so that the same command makes the same choices each time.
     """
     world = world or World()
     get = {name: known[name].value for name in ("device", "dtype", "threads") if name in known}
@@ -132,7 +132,7 @@ def hardware_for(known: Settings, world: World | None = None) -> Hardware:
 
 
 def with_hardware(known: Settings, hardware: Hardware) -> Settings:
-    """What is known, with how the machine is used, so that the settings of a run repeat it."""
+    """The known settings and how the machine is used, so that a run's settings are enough to repeat it."""
     used = {"dtype": hardware.dtype, **({"threads": hardware.threads} if hardware.device == "cpu" else {})}
     if not hardware.compile:
         used["compile"] = "off"
@@ -141,7 +141,7 @@ def with_hardware(known: Settings, hardware: Hardware) -> Settings:
 
 
 def as_decided(hardware: Hardware, recipe: Recipe, known: Settings) -> Hardware:
-    """The machine, compiling where the dial has decided so."""
+    """The machine, which compiles or does not, as the dial has decided."""
     compiled = recipe.run.compile == "on" or (recipe.run.compile == "auto" and hardware.compile)
     if compiled == hardware.compile:
         return hardware
@@ -150,7 +150,7 @@ def as_decided(hardware: Hardware, recipe: Recipe, known: Settings) -> Hardware:
 
 
 def open_corpus(known: Settings) -> Corpus:
-    """The data that is asked for."""
+    """The corpus that the settings ask for."""
     c = DataConfig(**{f.name: known[f.name].value for f in fields(DataConfig) if f.name in known})
     tokenizer = tokenizer_of(known["init"].value) if is_warm_start(known) else None
     return corpus(c.data, tokenizer or c.tokenizer, **c.reading)

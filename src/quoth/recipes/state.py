@@ -1,4 +1,4 @@
-"""Where a run stands: all of it that is not in weights and optimizer."""
+"""The state of a run, besides weights and optimizer."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from quoth.system.errors import InputError
 
 @dataclass
 class RunState:
-    """Saved as `state.json` in every checkpoint.
+    """The state of a run, which is saved as `state.json` in every checkpoint.
 
-    Nothing of chance is in it: batches and dropout are functions of the seed and of a batch's place, so `step` and
-    `dropped` say all about them.
+    It holds no state of random numbers: batches and dropout are functions of the seed and of a batch's number, so
+    `step` and `dropped` are enough to repeat them.
 
     Attributes:
         step: how many steps are done.
-        dropped: how many batches were passed over, so that step n learns from batch n + dropped.
-        seconds: of the time given, how much is used.
-        training_seconds: how much of that was spent since training began, evaluations and checkpoints included.
-        step_seconds: how much of that was spent in steps alone.
-        train_loss: a running mean.
-        validation_loss: of the last evaluation.
-        best: the least validation loss, after `best_step` steps, with what was measured beside it in `best_metrics`.
+        dropped: how many batches were skipped, so that step n learns from batch n + dropped.
+        seconds: how many seconds of the run's time are used.
+        training_seconds: how many of these passed since training began, evaluations and checkpoints included.
+        step_seconds: how many of these were spent in steps alone.
+        train_loss: the running mean of the training loss.
+        validation_loss: the validation loss of the last evaluation.
+        best: the lowest validation loss, which was reached after `best_step` steps, with other metrics in
+            `best_metrics`.
         first_loss: the validation loss before training.
-        worse: evaluations in a row without a new best.
-        bad: steps in a row that were left out.
-        returns: how often the run went back to a checkpoint, since it last got past `furthest`.
-        furthest: the step that it went back from.
-        losses: what spikes are judged by.
-        pace: after which step each 256th part of the time began, in a run by the clock.
-        notes: which remarks were made.
+        worse: how many evaluations in a row had no new best loss.
+        bad: how many steps in a row were left out.
+        returns: how often the run went back to a checkpoint since it last got past `furthest`.
+        furthest: the last step that the run went back from.
+        losses: the recent losses, from which spikes are told.
+        pace: the step at which each 256th part of the time began, in a run by the clock.
+        notes: the kinds of remarks that were made already.
     """
 
     step: int = 0
@@ -58,7 +59,7 @@ class RunState:
     notes: list[str] = field(default_factory=list)
 
     def judged(self, loss: float, metrics: Mapping[str, float] = MappingProxyType({})) -> bool:
-        """Take in a validation loss, and what was measured beside it; whether it is the best so far."""
+        """Record a validation loss and its metrics; return whether it is the best loss so far."""
         self.validation_loss = loss
         if self.step == 0:
             self.first_loss = loss
@@ -69,7 +70,7 @@ class RunState:
         return is_best
 
     def learned(self, loss: float) -> None:
-        """Take in the loss of a step that moved weights: a running mean of some fifty, of fewer at first."""
+        """Record the loss of a step that moved weights in a running mean over some fifty steps, at first over fewer."""
         self.bad = 0
         if self.step > self.furthest:
             self.returns = 0
@@ -77,9 +78,10 @@ class RunState:
         self.train_loss = loss if before is None else before + (loss - before) * max(0.02, 1 / self.step)
 
     def goes_back_from(self, before: RunState, step: int) -> None:
-        """Be the state of a run that was at `step`, and goes on from here with the batches that come after that.
+        """Become the state of a run that was at `step` and continues from here with the batches that follow `step`.
 
-        What was found out by evaluating until here stays known; a checkpoint is written before its evaluation.
+        The results of evaluations up to here are taken from `before`, since a checkpoint is written before its
+        evaluation.
         """
         self.dropped = before.dropped + step - self.step
         self.returns, self.furthest, self.bad = before.returns + 1, max(before.furthest, step), 0
@@ -92,9 +94,9 @@ def read_state(values: dict[str, Any]) -> RunState:
     """The state that a checkpoint holds.
 
     Raises:
-        InputError: it is not one of this version.
+        InputError: the state is not of this version of quoth.
     """
     names = {f.name for f in dataclasses.fields(RunState)}
     if missing := names - set(values):
-        raise InputError(f"The checkpoint's state.json says nothing of {min(missing)}, so a run cannot go on from it.")
+        raise InputError(f"The checkpoint's state.json has no {min(missing)}, so a run cannot go on from it.")
     return RunState(**{name: value for name, value in values.items() if name in names})

@@ -1,4 +1,4 @@
-"""What is said of a run at its end."""
+"""The summary of a run, written at its end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from quoth.recipes.state import RunState
 def summary(
     folder: Path, stage: Stage, state: RunState, seconds: float, counts: dict[str, int], stop: Stop
 ) -> dict[str, Any]:
-    """As `summary.json` holds it. `counts` are of parameters and tokens; losses are in nats per token."""
+    """The content of `summary.json`. `counts` are numbers of parameters and tokens; losses are in nats per token."""
     return {
         "run": folder.name,
         "folder": str(folder),

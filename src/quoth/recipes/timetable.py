@@ -10,9 +10,9 @@ from quoth.recipes.state import RunState
 from quoth.train.schedule import Budget, Clock, Pace, Steps
 
 EVALUATION_SHARE = 0.03
-# A checkpoint is copied, written, synced, read back and hashed.
+# The speed at which a checkpoint is copied, written, synced, read back and hashed.
 SAVED_BYTES_PER_SECOND = 2e8
-# Seconds: more often than this nobody can read.
+# Seconds between evaluations; nobody could read them more often.
 SHORTEST_PAUSE = 2.0
 
 
@@ -20,7 +20,7 @@ class Timetable:
     """The moments of a run that began at `started`, by `time.monotonic()`; all times are in seconds.
 
     Args:
-        checkpoint: how many bytes the last checkpoint will have.
+        checkpoint: the size of the last checkpoint in bytes.
 
     Attributes:
         evaluation_seconds: how long the last evaluation took, with its checkpoint and its sample.
@@ -32,17 +32,17 @@ class Timetable:
         self._next_evaluation = self._next_save = inf
 
     def begin(self) -> None:
-        """Training begins."""
+        """Record that training begins."""
         self.evaluated(self.evaluation_seconds)
         self.saved()
 
     def evaluated(self, seconds: float) -> None:
-        """An evaluation took so long. They take EVALUATION_SHARE of the time, so the first ones come early."""
+        """Record how long an evaluation took. Evaluations take EVALUATION_SHARE of the time; the first come early."""
         self.evaluation_seconds = seconds
         self._next_evaluation = time.monotonic() + max(seconds / EVALUATION_SHARE, SHORTEST_PAUSE)
 
     def saved(self) -> None:
-        """A checkpoint was begun."""
+        """Record that a checkpoint was begun."""
         self._next_save = time.monotonic() + 60 * self.run.checkpoint_minutes
 
     def saves(self, step: int) -> bool:
@@ -55,12 +55,12 @@ class Timetable:
         if self.run.evaluate_every:
             return step % self.run.evaluate_every == 0
         now = time.monotonic()
-        # The last evaluation comes anyway; one more right before it would push it past the end.
+        # The last evaluation comes anyway; another right before it would delay it past the end.
         late = self.run.minutes and now + 3 * self.evaluation_seconds > self.started + 60 * self.run.minutes
         return now >= self._next_evaluation and not late
 
     def budget(self, state: RunState) -> Budget:
-        """What is left to train with, where a run stands; of minutes a reserve is kept for the last evaluation."""
+        """The budget for training from `state` on; if minutes are given, it leaves time for the last evaluation."""
         if self.run.pace:
             return Pace.parse(self.run.pace)
         if self.run.steps:

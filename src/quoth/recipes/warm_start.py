@@ -1,4 +1,4 @@
-"""Beginning with another run's weights: its shape and tokenizer go along."""
+"""Begin a run with another run's weights, shape and tokenizer."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from quoth.train.checkpoint import read_config
 from quoth.train.keeper import intact, kept
 from quoth.train.run import find_run
 
-# Windows of a model that reads longer ones are cut to so many tokens, unless --context says otherwise.
+# Windows have at most this many tokens, even if the model reads longer ones, unless --context says otherwise.
 LONGEST = 512
-# What was learned is not to be forgotten at once: rates are this share of those for a new model.
+# Learning rates are this share of a new model's, so that the model does not forget at once what it has learned.
 RATE = 0.1
 
 
 def with_shape_of_init(known: Settings) -> Settings:
-    """What is known, with the shape of the run that `init` names, where it names one; that itself as a path.
+    """The known settings, with the shape of the run that `init` names, if it names one; `init` becomes a path.
 
-    What a preset says of the shape gives way.
+    The run's shape overrides the preset's.
 
     Raises:
-        InputError: there is no such run, or a shape was given that is not its.
+        InputError: there is no such run, or a shape was given that differs from the run's.
     """
     if not is_warm_start(known):
         return known
@@ -46,19 +46,19 @@ def with_shape_of_init(known: Settings) -> Settings:
     if c.positions != "learned" and c.context > LONGEST:
         shape["context"] = Setting(LONGEST, f"of {origin}'s {c.context:,}")
     if "tokenizer" in asked:
-        raise InputError(f"--init begins with {run.name}, which has its tokenizer; leave out --tokenizer.")
+        raise InputError(f"--init begins with {run.name}, which has its own tokenizer; leave out --tokenizer.")
     tokenizer = Setting(read_tokenizer(kept(run)).name, origin)
     init = Setting(str(run.resolve()), known["init"].origin)
     return {**known, **shape, **asked, "init": init, "tokenizer": tokenizer}
 
 
 def is_warm_start(known: Settings) -> bool:
-    """Whether a run is named to begin with."""
+    """Whether the settings name a run to begin with."""
     return "init" in known and bool(known["init"].value)
 
 
 def lower_rates(known: Settings, before: Settings) -> Settings:
-    """With lower learning rates than a new model's, where none were given `before` the dial, but by a preset."""
+    """The known settings, with lower learning rates than a new model's, unless a flag or file gave rates `before`."""
     if not is_warm_start(known):
         return known
     rates: Settings = {
@@ -70,14 +70,14 @@ def lower_rates(known: Settings, before: Settings) -> Settings:
 
 
 def init_checkpoint(run: str | Path) -> Path:
-    """The best checkpoint of the run that one begins with, for its weights: every file is hashed.
+    """The best intact checkpoint of the run to begin with; every file's hash is checked.
 
     Raises:
-        InputError: it has none that is whole.
+        InputError: the run has no intact checkpoint.
     """
     return intact(Path(run), "best", lambda said: None)
 
 
 def tokenizer_of(init: str, saved: Path | None = None) -> Tokenizer | None:
-    """The tokenizer of a run that begins with another, as saved or as there; None for one that makes its own."""
+    """The tokenizer for a run that begins with `init`, from the `saved` checkpoint if given; None without `init`."""
     return read_tokenizer(saved or kept(Path(init))) if init else None

@@ -1,4 +1,4 @@
-"""A checkpoint is a folder: weights, config, tokenizer, state, and a manifest of what each file must hash to."""
+"""A checkpoint is a folder with weights, config, tokenizer, state, and a manifest that holds every file's hash."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from quoth.train.manifest import seal, verify
 from quoth.train.optimizers import Together
 from quoth.train.parallel import full_tensor, own, spread
 
-# The key of config.json that names the block, where it is not the usual one.
+# The key of config.json that names the block, if it is not the usual one.
 BLOCK = "block"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint's folder holds: a model in evaluation mode, its tokenizer, and where the run stood."""
+    """The content of a checkpoint's folder: a model in evaluation mode, its tokenizer, and the run's state."""
 
     model: GPT
     tokenizer: Tokenizer
@@ -44,19 +44,19 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that a checkpoint will hold: tensors by file and name, and texts by file."""
+    """The content of a checkpoint that is to be written: tensors by file and name, and texts by file."""
 
     tensors: Mapping[str, dict[str, Tensor]]
     texts: Mapping[str, str]
 
     @property
     def bytes(self) -> int:
-        """About how much room it takes on a disk."""
+        """The approximate number of bytes that the checkpoint takes on a disk."""
         numbers = sum(t.nbytes for tensors in self.tensors.values() for t in tensors.values())
         return numbers + sum(map(len, self.texts.values())) + 2**16
 
     def copy(self) -> Snapshot:
-        """The same, apart from the model that goes on training."""
+        """A copy whose tensors do not share memory with the model, which goes on training."""
         return dataclasses.replace(
             self, tensors={f: {n: t.clone() for n, t in d.items()} for f, d in self.tensors.items()}
         )
@@ -69,9 +69,9 @@ def snapshot(
     optimizer: Together | None = None,
     texts: Mapping[str, str] | None = None,
 ) -> Snapshot:
-    """What to save. `state` is JSON: the step, the loss, whatever a run needs to go on; `texts` are files besides.
+    """What to save. `state` is JSON: the step, the loss, and what else a run needs to go on; `texts` are more files.
 
-    Of a sharded model all ranks have to ask for it.
+    If the model is sharded, all ranks must call this.
     """
     model = bare(model)
     tensors = {"model.safetensors": merged(model, optimizer)}
@@ -87,7 +87,7 @@ def snapshot(
 
 
 def write(folder: Path, content: Snapshot) -> None:
-    """Write a checkpoint that is whole or absent, and read it back to see that it is whole.
+    """Write a checkpoint, which is then either intact or absent, and read it back to check that it is intact.
 
     Raises:
         InputError: the disk is full, the folder may not be written, or what is read back differs.
@@ -96,7 +96,7 @@ def write(folder: Path, content: Snapshot) -> None:
         for name, tensors in content.tensors.items():
             try:
                 save_file(tensors, aside / name)
-            except SafetensorError as error:  # What the system said is in its text.
+            except SafetensorError as error:  # The error's text includes the system's message.
                 raise InputError(f"{folder} cannot be written: {error}; what was written before is kept.") from error
         for name, text in content.texts.items():
             (aside / name).write_text(text, encoding="utf-8")
@@ -113,7 +113,7 @@ def write_together(
     world: World,
     texts: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a checkpoint to which each rank gives its part, whole or absent; all call it, with one folder for all.
+    """Write a checkpoint, intact or absent, to which each rank adds its part; all ranks call it with the same folder.
 
     Raises:
         InputError: the folder may not be written, or what is read back differs.
@@ -143,7 +143,7 @@ def write_together(
 def save(
     folder: Path | str, model: GPT, tokenizer: Tokenizer, state: dict[str, Any], optimizer: Together | None = None
 ) -> None:
-    """Write a checkpoint of a model as it is now; the optimizer goes along where it is given.
+    """Write a checkpoint of a model as it is now, with the optimizer's state if an optimizer is given.
 
     >>> save("mine", model, corpus.tokenizer, {"step": 100})                # doctest: +SKIP
 
@@ -156,13 +156,13 @@ def save(
 def load(
     folder: Path | str, device: torch.device | str = "cpu", *, block: Callable[[GPTConfig], nn.Module] = Block
 ) -> Checkpoint:
-    """Read a checkpoint, every file checked against the manifest.
+    """Read a checkpoint, after every file is checked against the manifest.
 
-    `block` makes one layer, as for `GPT`. A checkpoint says which one it was trained with, by its name, and is loaded
-    with that one alone: nothing that a file names is imported.
+    `block` makes one layer, as for `GPT`. A checkpoint names the block that it was trained with, and is loaded only
+    with a block of that name: nothing that a file names is imported.
 
     Raises:
-        InputError: it is missing, damaged, or from another kind of model.
+        InputError: the checkpoint is missing, damaged, or from another kind of model.
     """
     verify(Path(folder))
     return read(Path(folder), device, block=block)
@@ -174,7 +174,7 @@ def read(
     """Read a checkpoint that was found intact; see `load`.
 
     Raises:
-        InputError: it is from another kind of model.
+        InputError: the checkpoint is from another kind of model.
     """
     model = GPT(read_config(folder), block)
     load_weights(folder, model)
@@ -183,10 +183,10 @@ def read(
 
 
 def read_config(folder: Path) -> GPTConfig:
-    """The shape of the model that a checkpoint holds.
+    """The config of the model that a checkpoint holds.
 
     Raises:
-        InputError: it is from another kind of model.
+        InputError: the checkpoint is from another kind of model.
     """
     try:
         return GPTConfig(**{n: v for n, v in read_json(folder / "config.json").items() if n != BLOCK})
@@ -195,7 +195,7 @@ def read_config(folder: Path) -> GPTConfig:
 
 
 def name_of(block: object) -> str:
-    """A block's name as checkpoints have it, `module:name`; of one with arguments set, those too.
+    """A block's name in checkpoints: `module:name`, with the arguments that a `partial` sets.
 
     >>> name_of(Block)
     'quoth.model.gpt:Block'
@@ -211,7 +211,7 @@ def load_weights(folder: Path, model: GPT) -> None:
     """Put the saved weights into a model of the same shape, sharded or not.
 
     Raises:
-        InputError: the file is damaged, or of another block or shape.
+        InputError: the file is damaged, or the model has another block or shape.
     """
     trained, here = read_json(folder / "config.json").get(BLOCK, name_of(Block)), name_of(model.block)
     if trained != here:
@@ -232,7 +232,7 @@ def load_weights(folder: Path, model: GPT) -> None:
     ]
     if differ:
         raise InputError(
-            f"The weights in {folder} are not this model's: {differ[0]} differs, or is only in one of them."
+            f"The weights in {folder} do not fit this model: {differ[0]} differs, or is in only one of the two."
         )
     for name, tensor in wanted.items():
         own(tensor).copy_(own(spread(saved[name].to(tensor.device), tensor)))
@@ -274,7 +274,7 @@ def load_optimizer(folder: Path, optimizer: Together) -> None:
 
 
 def in_shards(folder: Path) -> bool:
-    """Whether several ranks wrote it, each its part."""
+    """Whether several ranks wrote the checkpoint, each of them its part."""
     return any(folder.glob("shard-*.safetensors"))
 
 
@@ -282,7 +282,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """A file's tensors by name.
 
     Raises:
-        InputError: it is not safetensors.
+        InputError: the file is not safetensors.
     """
     try:
         return load_file(path)
@@ -291,7 +291,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def optimizer_tensors(optimizer: Together) -> dict[str, Tensor]:
-    """An optimizer's state as tensors, named part.parameter.what."""
+    """An optimizer's state as tensors, which are named optimizer.parameter.value, the first two as numbers."""
     return {
         f"{part}.{index}.{name}": tensor
         for part, state in enumerate(optimizer.state_dict())
@@ -309,7 +309,7 @@ def _texts(model: GPT, tokenizer: Tokenizer, state: dict[str, Any], more: Mappin
 
 
 def distinct(model: GPT) -> dict[str, Tensor]:
-    """The weights, tied ones once: safetensors refuses shared memory."""
+    """The weights by name; tied weights appear once, since safetensors refuses shared memory."""
     state = model.state_dict()
     if model.config.tied:
         del state["head.weight"]
@@ -317,17 +317,17 @@ def distinct(model: GPT) -> dict[str, Tensor]:
 
 
 def bare(model: nn.Module) -> GPT:
-    """The model inside what `torch.compile` or `DistributedDataParallel` made of it: its weights have their names."""
+    """The GPT inside a wrapper by `torch.compile` or `DistributedDataParallel`; its weights have their usual names."""
     while not isinstance(model, GPT) and (inner := getattr(model, "_orig_mod", getattr(model, "module", None))):
         model = inner
     return cast(GPT, model)
 
 
 def merged(model: GPT, optimizer: Together | None) -> dict[str, Tensor]:
-    """The weights that a model of this config and block computes with, tied ones once.
+    """The weights that a model of this config and block computes with; tied weights appear once.
 
     Raises:
-        InputError: the model has a part that its config and block do not make, so it could not be read again.
+        InputError: the model has a part that its config and block do not make, so the model could not be read again.
     """
     with torch.device("meta"):
         wanted = distinct(GPT(model.config, model.block)).keys()
@@ -335,7 +335,7 @@ def merged(model: GPT, optimizer: Together | None) -> dict[str, Tensor]:
     found = {name: _part(model, name) for name in wanted} if merges else distinct(model)
     if odd := sorted(found.keys() ^ wanted):
         raise InputError(
-            f"The model's {odd[0]} is not of the parts that its config makes, so it could not be read again; merge "
+            f"The model's {odd[0]} is not a part that its config makes, so the model could not be read again; merge "
             "what was put around a layer into its weight first."
         )
     return found

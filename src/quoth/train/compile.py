@@ -1,4 +1,4 @@
-"""torch.compile for training: the whole of a shallow model, or one block for all of a deep one."""
+"""torch.compile for training: it compiles a shallow model as a whole, and a deep model's blocks as one shared block."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from quoth.system.errors import InputError
 from quoth.system.files import as_json, cache_folder, read_json, write_atomic
 from quoth.train.parallel import is_sharding
 
-# Compiling a whole model takes seconds a layer and gains some 15% of a step over compiling its blocks.
+# Compiling a whole model takes seconds for each layer, and makes a step some 15% faster than compiling its blocks does.
 WHOLE_LAYERS = 8
-# A compilation that torch finds in its cache takes less.
+# A compilation that torch finds in its cache takes less time than this.
 CACHED_SECONDS = 8.0
-# GELU with a tanh made of an exponential takes under half the time of one with the library's.
-# Random numbers by PyTorch itself are the same compiled or not, and cost little where masks are shared along time.
+# GELU takes under half the time with a tanh made of an exponential as with the library's tanh. PyTorch's own random
+# numbers are the same whether code is compiled or not, and cost little if masks are shared along time.
 FAST: dict[str, Any] = {"cpp.use_decompose_tanh": True, "fallback_random": True}
-# Without trust, the first compilation spends seven seconds on trying which instructions the compiler knows.
+# Otherwise the first compilation spends seven seconds on trying which instructions the compiler knows.
 TRUSTING: dict[str, Any] = {**FAST, "cpp.vec_isa_ok": True}
 
 
 def compiled(model: GPT, options: dict[str, Any] = TRUSTING) -> nn.Module:
     """A module that shares every parameter with the model, computes the same, and runs compiled.
 
-    The blocks of a deep model have the same code, so one is compiled and serves for all. The original stays as it was,
-    for shapes that are not worth compiling for. `options` is TRUSTING, or FAST where the compiler is an old one that
-    does not know all that the processor can do.
+    The blocks of a deep model have the same code, so one compiled block serves for all. The model itself does not
+    change, and can be used for shapes that are not worth compiling for. `options` is TRUSTING, or FAST for an old
+    compiler that does not know all of the processor's instructions.
     """
     options = {**options, **tuning()} if next(model.parameters()).device.type == "cpu" else {}
-    # A sharded one cannot be copied; it is cut at each block anyway, to gather the next.
+    # A sharded model cannot be copied; its graph breaks at each block anyway, where the next block is gathered.
     if len(model.blocks) <= WHOLE_LAYERS or is_sharding(model):
         return cast(nn.Module, torch.compile(model, dynamic=False, options=options))
     view = copy.copy(model)
@@ -52,15 +52,15 @@ def compiled(model: GPT, options: dict[str, Any] = TRUSTING) -> nn.Module:
 
 @cache
 def tuning() -> dict[str, Any]:
-    """Options for the compiler that CXX names, and for a processor that is newer than GCC, which tunes for any then.
+    """Options that name CXX's compiler, and that choose a processor to tune for if the compiler does not know this one.
 
-    GCC 12 so tuned makes wrong numbers of the gradients of rotated keys in bfloat16; tuned for any processor that it
-    knows, right ones.
+    For a processor that it does not know, GCC tunes generically. GCC 12 then computes wrong gradients of rotated keys
+    in bfloat16; tuned for any processor that it knows, it computes right ones.
     """
     compiler = cpp_compiler()
     if not compiler:
         return {}
-    # What torch.compile would take from CXX by itself is a program without arguments.
+    # By itself, torch.compile would take all of CXX as the name of a program, without arguments.
     named: dict[str, Any] = {"cpp.cxx": (None, compiler)} if os.environ.get("CXX") else {}
     if platform.machine() != "x86_64":
         return named
@@ -71,7 +71,7 @@ def tuning() -> dict[str, Any]:
 
 
 def last_compile() -> dict[str, float]:
-    """How long compiling took here when it last took long, in `seconds`, and for how many `layers`; else nothing."""
+    """The `seconds` and `layers` of the last long compilation on this machine; empty if there was none."""
     try:
         said = read_json(_record())
         return {name: float(said[name]) for name in ("seconds", "layers")}
@@ -80,7 +80,7 @@ def last_compile() -> dict[str, float]:
 
 
 def remember_compile(seconds: float, layers: int) -> None:
-    """Keep how long compiling took, unless it was so short that most of it was found in torch's cache."""
+    """Save how long compiling took, unless it was so short that torch must have found most of it in its cache."""
     if seconds > CACHED_SECONDS:
         with suppress(InputError, OSError):
             _record().parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Exact loss over a whole split; nothing is sampled."""
+"""The exact loss over a whole split, without sampling."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from quoth.text.batches import Batch
 from quoth.text.tokenizer import Tokenizer
 from quoth.train.objectives import next_token
 
-# Of float32, in half a gigabyte.
+# The number of float32 logits that fill half a gigabyte.
 LOGITS = 2**27
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Loss in nats per token over `tokens` predicted tokens, which stand for `bytes` bytes of text."""
+    """The loss in nats per token over `tokens` predicted tokens, which stand for `bytes` bytes of text."""
 
     loss: float
     tokens: int
@@ -31,17 +31,17 @@ class Evaluation:
 
     @property
     def bits_per_byte(self) -> float:
-        """Comparable between tokenizers, unlike the loss."""
+        """The loss in bits per byte of text, which, unlike the loss per token, can be compared between tokenizers."""
         return self.loss * self.tokens / log(2) / self.bytes
 
     @property
     def perplexity(self) -> float:
-        """How many equally likely tokens would be as hard to guess."""
+        """The number of equally likely tokens among which the next would be as hard to guess."""
         return exp(min(self.loss, 700.0))
 
 
 class Interrupted(Exception):  # noqa: N818
-    """An evaluation was not to go on."""
+    """An evaluation was told to stop."""
 
 
 def evaluate(
@@ -54,16 +54,16 @@ def evaluate(
     world: World | None = None,
     go_on: Callable[[], bool] = lambda: True,
 ) -> Evaluation:
-    """The loss of every token but the first, each predicted once.
+    """The mean loss of every token but the first; each token is predicted once.
 
-    The split is cut into consecutive windows of `context`, the last one shorter; a token sees what stands before it
-    in its own window, as in training. This is what nanoGPT's sampled estimate estimates. A `batch` of 0 takes 32
-    windows at a time, or fewer where their logits would fill more than half a gigabyte. In a world of several processes
-    each takes its share.
+    The split is cut into consecutive windows of `context` tokens, of which the last is shorter. As in training, a token
+    is predicted from the tokens before it in its own window. nanoGPT's sampled loss is an estimate of this one. A
+    `batch` of 0 takes 32 windows at a time, or fewer if their logits would fill more than half a gigabyte. In a world
+    of several processes each takes its share.
 
     Raises:
         InputError: there are fewer than two tokens.
-        Interrupted: `go_on`, which is asked before each batch, said no.
+        Interrupted: `go_on`, which is called before each batch, returned false.
     """
     if len(tokens) < 2:
         raise InputError(f"A loss needs at least 2 tokens, but there are {len(tokens)}.")
@@ -74,14 +74,14 @@ def evaluate(
     model.eval()
     total = 0.0
     try:
-        # Not inference_mode: what a sharded model gathers here is used again by training.
+        # This is not inference_mode, since training reuses what a sharded model gathers here.
         with torch.no_grad():
             for turn in range(0, full, batch * world.size):
                 if not go_on():
                     raise Interrupted
                 row = turn + batch * world.rank
                 rows = min(batch, full - row)
-                # All take every turn, since a sharded model needs all of them; who has no rows reads the first again.
+                # All processes take every turn, since a sharded model needs them; one without rows reads the first row.
                 index = (row + np.arange(rows) if rows > 0 else np.arange(1))[:, None] * context
                 loss = next_token(model, _batch(tokens[index + np.arange(context + 1)], device)).item()
                 total += loss if rows > 0 else 0.0
@@ -89,7 +89,7 @@ def evaluate(
                 loss = next_token(model, _batch(rest[None], device)).item()
                 total += loss if world.leads else 0.0
     finally:
-        for module, training in modes:  # Each as it was: parts may be frozen in evaluation mode.
+        for module, training in modes:  # Each module gets its own mode back: some may be frozen in evaluation mode.
             module.training = training
     total = world.sum(total).item()
     return Evaluation(total / (len(tokens) - 1), len(tokens) - 1, byte_count(tokens[1:], tokenizer))

@@ -1,4 +1,4 @@
-"""Which checkpoints a run keeps, and which of them it can be taken up from."""
+"""Decide which checkpoints a run keeps, and find the ones that can be read."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ KEPT = "kept.json"
 
 
 class Keeper:
-    """Writes a run's checkpoints in the background, and keeps the last ones, the best, and every so-manieth.
+    """Writes a run's checkpoints in the background, and keeps the newest ones, the best, and every `every`-th step's.
 
-    None goes before a newer one was written, read back and found whole. `checkpoints/kept.json` says which is the best.
+    A checkpoint is removed only after a newer one was written, read back and found intact. `checkpoints/kept.json`
+    says which one is the best.
 
     Args:
-        last: how many of the newest are kept.
-        every: steps whose multiples are kept for good; 0 for none.
+        last: how many of the newest checkpoints are kept.
+        every: checkpoints whose step is a multiple of this number are never removed; 0 for no such rule.
     """
 
     def __init__(self, run: Path, last: int = 2, every: int = 0) -> None:
@@ -35,15 +36,15 @@ class Keeper:
         self._failed: Exception | None = None
 
     def clear(self) -> None:
-        """Remove what a process left half written that was killed."""
+        """Remove half-written checkpoints that a killed process left."""
         for left in self.folder.glob(".step-*"):
             shutil.rmtree(left, ignore_errors=True)
 
     def save(self, content: Snapshot, step: int) -> None:
-        """Begin to write a checkpoint, after the one before is done.
+        """Begin to write a checkpoint, after the previous one is done.
 
         Raises:
-            InputError: the one before could not be written.
+            InputError: the previous checkpoint could not be written.
         """
         try:
             self.finish()
@@ -52,10 +53,10 @@ class Keeper:
             self._writing.start()
 
     def finish(self) -> None:
-        """Wait until what was begun is on the disk and whole.
+        """Wait until the checkpoint that was begun is on the disk and intact.
 
         Raises:
-            InputError: it could not be written.
+            InputError: the checkpoint could not be written.
         """
         if self._writing:
             self._writing.join()
@@ -65,10 +66,10 @@ class Keeper:
             raise failed
 
     def mark_best(self, step: int) -> None:
-        """Say that a saved step is the best so far.
+        """Record that a saved step is the best so far.
 
         Raises:
-            InputError: it could not be written.
+            InputError: the step's checkpoint or the record could not be written.
         """
         self.finish()
         best = self.path(step)
@@ -76,16 +77,16 @@ class Keeper:
         self.best = best.name
 
     def drop(self, step: int) -> None:
-        """Remove a checkpoint that has turned out to be no good."""
+        """Remove a checkpoint that has turned out to be bad."""
         self.finish()
         self._remove(self.path(step))
 
     def path(self, step: int) -> Path:
-        """Where the checkpoint of a step lies."""
+        """The folder of a step's checkpoint."""
         return self.folder / f"step-{step:06d}"
 
     def _remove(self, folder: Path) -> None:
-        """At once: what is only half removed has no name any more."""
+        """Remove a folder. It is renamed first, so that nothing half removed is taken for a checkpoint."""
         aside = folder.with_name(f".{folder.name}.old")
         with suppress(OSError):
             folder.rename(aside)
@@ -95,13 +96,13 @@ class Keeper:
         try:
             write(folder, content)
             self.prune(_step(folder))
-        except Exception as error:  # Raised where the training is.
+        except Exception as error:  # The training thread raises it, in `finish`.
             self._failed = error
 
     def prune(self, step: int) -> None:
-        """Remove what is neither among the last up to a step, nor the best, nor to be kept.
+        """Remove checkpoints up to a step that are neither among the last, nor the best, nor kept for good.
 
-        What is later than that was found broken, or the run would have gone on from there.
+        Checkpoints of later steps stay: they were found broken, or else the run would have continued from them.
         """
         until = [folder for folder in reversed(checkpoints(self.folder.parent)) if _step(folder) <= step]
         for old in until[: -self.last]:
@@ -124,19 +125,19 @@ def kept(run: Path, which: str = "best") -> Path:
 
 
 def load_kept(run: Path, which: str, device: torch.device | str, say: Callable[[str], None]) -> Checkpoint:
-    """The best or last checkpoint that is whole; for each that is broken a sentence is said.
+    """The best or last checkpoint that is intact; `say` is called with a sentence for each broken one before it.
 
     Raises:
-        InputError: the run has none that is whole.
+        InputError: the run has no intact checkpoint.
     """
     return read(intact(run, which, say), device)
 
 
 def intact(run: Path, which: str, say: Callable[[str], None]) -> Path:
-    """The folder of the best or last checkpoint that is whole; for each that is broken a sentence is said.
+    """The folder of the best or last intact checkpoint; `say` is called with a sentence for each broken one before it.
 
     Raises:
-        InputError: the run has none that is whole.
+        InputError: the run has no intact checkpoint.
     """
     if which == "best" and (unknown := kept_problem(run)):
         say(unknown)
@@ -148,13 +149,13 @@ def intact(run: Path, which: str, say: Callable[[str], None]) -> Path:
             broken.append(error)
             continue
         for problem in broken:
-            say(f"{problem} In its place {folder.name} is taken.")
+            say(f"{problem} {folder.name} is used instead.")
         return folder
-    raise InputError(f"No checkpoint of {run} is whole. {broken[0]}")
+    raise InputError(f"No checkpoint of {run} is intact. {broken[0]}")
 
 
 def last_good(run: Path) -> Path | None:
-    """The newest checkpoint that is whole, and was not saved while steps were left out."""
+    """The newest checkpoint that is intact and was not saved while steps were left out; None if there is none."""
     for folder in checkpoints(run):
         if not any(problems(folder)) and not read_json(folder / "state.json").get("bad"):
             return folder
@@ -162,7 +163,7 @@ def last_good(run: Path) -> Path | None:
 
 
 def _candidates(run: Path, which: str) -> Iterator[Path]:
-    """Where to look, the wanted one first and then the newest."""
+    """The checkpoints to try: the wanted one first, and then the others, the newest first."""
     found = checkpoints(run)
     if not found:
         raise InputError(f"The run {run} has no checkpoint yet.")
@@ -180,7 +181,7 @@ def _best(run: Path) -> str | None:
         known = read_json(folder / KEPT)
         name = str(known["best"])
         return name if known["sha256"] == sha256_of(folder / name / MANIFEST) else None
-    except (InputError, KeyError, TypeError):  # Missing at first; damaged, any later evaluation writes it anew.
+    except (InputError, KeyError, TypeError):  # It is missing at first; a later evaluation replaces a damaged file.
         return None
 
 

@@ -1,4 +1,4 @@
-"""The only training loop in the project. A new stage of training is a batch source and an objective."""
+"""The only training loop in the project. A new stage of training needs only a batch source and an objective."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from quoth.train.spikes import Spikes
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did: its mean loss in nats per token before the update, and the gradient's global norm.
+    """The result of one step: its mean loss in nats per token before the update, and the gradient's global norm.
 
     Attributes:
-        number: how many steps are done with it.
-        progress: the share of the budget that was used before it.
-        multiplier: the share of the peak learning rate that it took.
+        number: how many steps are done, this one included.
+        progress: the share of the budget that was used before the step.
+        multiplier: the step's learning rate as a share of the peak.
         tokens: how many targets of all processes counted towards the loss.
-        moved: false where loss or gradient were not finite, the loss a spike, or no target counted, of which the mean
-            is NaN; the weights then stayed as they were.
+        moved: whether the weights moved. They do not if loss or gradient is not finite, the loss is a spike, or no
+            target counts (the loss is then NaN).
         metrics: what the objective reports beside its sum, each as a mean over those targets.
     """
 
@@ -46,7 +46,7 @@ class Step:
 
 
 class Update(NamedTuple):
-    """What `train_step` found: see `Step`."""
+    """The result of `train_step`; see `Step`."""
 
     tokens: float
     loss: float
@@ -64,10 +64,10 @@ def train_step(
     clip: float = 0.0,
     limit: float = inf,
 ) -> Update:
-    """Accumulate the gradient of the mean over every microbatch of every rank, and move by it.
+    """Accumulate the gradient of the mean loss over all microbatches of all ranks, and move the weights by it.
 
-    The weights do not move where no target counts, loss or norm is not finite, or the loss is above `limit`. All ranks
-    have the same count, loss and norm, so they agree.
+    The weights do not move if no target counts, the loss or norm is not finite, or the loss is above `limit`. All ranks
+    have the same count, loss and norm, so they make the same decision.
     """
     total = world.sum(sum(b.count for b in micro)).item()
     if not total:
@@ -78,7 +78,7 @@ def train_step(
         if world.size > 1:
             synchronize(model, number == len(micro))
         if batch.seed is not None:
-            torch.manual_seed(batch.seed)  # Dropout, too, is a function of the step.
+            torch.manual_seed(batch.seed)  # So dropout, too, is a function of the step.
         made = objective(model, batch)
         summed, beside = made if isinstance(made, tuple) else (made, {})
         part = summed / total  # Objectives return sums, so masks and ranks stay exact.
@@ -112,16 +112,16 @@ def fit(
     first: int = 0,
     spikes: Spikes | None = None,
 ) -> Iterator[Step]:
-    """Train until the budget is used, yielding after each step; evaluate, save and log in the loop that asks.
+    """Train until the budget is used, and yield after each step; the caller's loop evaluates, saves and logs.
 
-    Before each step every part of the model is put into training mode, since the asker may have evaluated.
+    Before each step every part of the model is put into training mode, since the caller may have evaluated it.
 
     Args:
-        steps: how many steps; or give a `budget`, such as `Clock(180)`.
-        schedule: progress in [0, 1] → share of the peak learning rate.
-        world: who else trains; with others, `model` is what `replicated` made of one.
-        first: the number of the first step, where a run goes on.
-        spikes: knows which losses are too large to learn from; without it every finite one is learned from.
+        steps: how many steps to train; or give a `budget`, such as `Clock(180)`.
+        schedule: a function from progress in [0, 1] to a share of the peak learning rate.
+        world: the processes that train; if there are several, `model` is the result of `replicated`.
+        first: the number of steps that a resumed run has done already.
+        spikes: decides which losses are too large to learn from; without it the model learns from every finite loss.
 
     >>> for step in fit(model, optimizer, corpus.batches(32, 128), next_token, steps=100):  # doctest: +SKIP
     ...     print(step.number, step.loss)

@@ -1,4 +1,4 @@
-"""A folder that knows what each of its files must hash to."""
+"""Manifests: a folder's manifest lists the hash of each of its files."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from quoth.system.files import as_json, sha256_of
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-# Tensors are safetensors and the rest is text: nothing that is read can run code, as a pickle would.
+# Tensors are safetensors and the rest is text, so no file that is read can run code, as a pickle could.
 KINDS = (".safetensors", ".json", ".toml")
 
 
 def seal(folder: Path) -> None:
-    """Write the manifest of all that is in a folder."""
+    """Write the manifest of all files in a folder."""
     files = {file.name: sha256_of(file) for file in sorted(folder.iterdir())}
     (folder / MANIFEST).write_text(as_json({"format": FORMAT, "files": files}), encoding="utf-8")
 
 
 def verify(folder: Path) -> None:
-    """Check that the folder's files are the ones its manifest lists, bit for bit.
+    """Check that the folder's files are those that its manifest lists, bit for bit.
 
     Raises:
-        InputError: a file is missing, differs, or is one too many.
+        InputError: a file is missing, differs, or is not in the manifest.
     """
     if problem := next(problems(folder), None):
         raise InputError(problem)
 
 
 def problems(folder: Path) -> Iterator[str]:
-    """What is wrong with a checkpoint, a sentence each."""
+    """A sentence for each thing that is wrong with a checkpoint."""
     if not folder.is_dir():
         yield f"There is no checkpoint {folder}."
         return
@@ -46,7 +46,7 @@ def problems(folder: Path) -> Iterator[str]:
     if version != FORMAT:
         yield f"The checkpoint {folder} is of another version of quoth: format {version}, and this one reads {FORMAT}."
         return
-    # The manifest hashes everything but itself; its own bytes can be written in one way only.
+    # The manifest has no hash of itself, but there is only one way to write its content.
     if as_json(manifest).encode() != written:
         yield f"The checkpoint {folder} is broken: its {MANIFEST} is damaged."
     for name, digest in files.items():

@@ -1,4 +1,4 @@
-"""What counts: pure functions of a model and a batch, each returning a *sum*, so masks and ranks stay exact."""
+"""Objectives: pure functions of a model and a batch. Each returns a *sum*, so that masks and ranks stay exact."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from quoth.text.batches import Batch
 
-# The sum to make small; or that and other sums over the same targets, which are only reported.
+# It returns the sum to minimize; or that sum and others over the same targets, which are only reported.
 Objective = Callable[[nn.Module, Batch], Tensor | tuple[Tensor, Mapping[str, Tensor]]]
 
 
 def token_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """−log p(y | x up to y) of every target, in nats: (B, T), in at least float32. Weights do not enter.
+    """−log p(y | x up to y) of every target, in nats: (B, T), in at least float32. The batch's weights are not applied.
 
     >>> token_loss(model, Batch(x_BT, y_BT)).shape == y_BT.shape          # doctest: +SKIP
     True
@@ -27,9 +27,9 @@ def token_loss(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def next_token(model: nn.Module, batch: Batch) -> Tensor:
-    """−Σ log p(y | x up to y), in nats: the sum of `token_loss`, each target times its weight. A scalar.
+    """−Σ log p(y | x up to y), in nats: the sum of `token_loss`, each target times its weight, as a scalar.
 
-    Divide it by the sum of `batch.count` to get the mean: a mean of means is wrong as soon as masks differ.
+    Divide it by the sum of `batch.count` to get the mean; a mean of batches' means is wrong if their masks differ.
     """
     loss_BT = token_loss(model, batch)
     return loss_BT.sum() if batch.weight_BT is None else (loss_BT * batch.weight_BT).sum()

@@ -1,4 +1,4 @@
-"""AdamW and Muon, and which parameter takes which."""
+"""The optimizers AdamW and Muon, and which parameters each of them moves."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from quoth.train.parallel import gathered, own, spread
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """How weights move.
+    """How the optimizer moves the weights.
 
     Attributes:
-        optimizer: muon (matrices inside blocks by Muon, the rest by AdamW) or adamw.
-        learning_rate: the peak for the matrices inside blocks.
-        embedding_learning_rate: the peak for embeddings, output head, norms and biases.
-        weight_decay: per step, times the learning rate; on matrices inside blocks.
-        momentum: Muon's momentum.
-        beta1: AdamW's decay of the gradient's mean.
-        beta2: AdamW's decay of the gradient's square.
-        clip: gradients are scaled down to this global norm; 0 leaves them.
-        warmup: the share of the run along which the learning rate rises.
-        cooldown: the share of the run along which it falls to zero.
+        optimizer: muon (Muon for matrices inside blocks, AdamW for the rest) or adamw (AdamW for everything).
+        learning_rate: the peak learning rate of the matrices inside blocks.
+        embedding_learning_rate: the peak learning rate of embeddings, output head, norms and biases.
+        weight_decay: each step shrinks the matrices inside blocks by this share times the learning rate; 0 for none.
+        momentum: Muon's momentum, at least 0 and below 1.
+        beta1: AdamW's decay rate of the gradients' running mean, at least 0 and below 1.
+        beta2: AdamW's decay rate of the squared gradients' running mean, at least 0 and below 1.
+        clip: the largest global norm of the gradients, which are scaled down to it; 0 does not clip.
+        warmup: the first share of the run, in which the learning rate rises to its peak; 0 for none.
+        cooldown: the last share of the run, in which the learning rate falls to zero; 0 for none.
     """
 
     optimizer: Literal["muon", "adamw"] = "muon"
@@ -57,7 +57,7 @@ class OptimizerConfig:
                 raise InputError(f"{name} must lie in [0, 1), not {getattr(self, name)}.")
 
 
-# Five steps of the quintic whose composition is nearest to the sign function on [1e-3, 1], from Amsel et al. 2025,
+# Five quintic polynomials whose composition is nearest to the sign function on [1e-3, 1], from Amsel et al. 2025,
 # "The Polar Express" (arXiv:2505.16932), algorithm 1.
 POLAR_EXPRESS = (
     (8.156554524902461, -22.48329292557795, 15.878769915207462),
@@ -69,10 +69,10 @@ POLAR_EXPRESS = (
 
 
 def orthogonalize(g_NRC: Tensor) -> Tensor:
-    """The nearest (semi-)orthogonal matrix to each of N matrices: U Vᵀ of its singular value decomposition, nearly.
+    """An approximation of the (semi-)orthogonal matrix nearest to each of N matrices: U Vᵀ of its SVD.
 
-    Singular values end within about [0.7, 1.2]. Matrices should be at least as tall as wide. The type is kept:
-    bfloat16 is enough, and as fast as the hardware is.
+    The result's singular values lie within about [0.7, 1.2]. Matrices should be at least as tall as wide. The result
+    has the input's number type; bfloat16 is precise enough, and fastest.
     """
     norm: Tensor = torch.linalg.matrix_norm(g_NRC, keepdim=True, dtype=torch.promote_types(g_NRC.dtype, torch.float32))
     x = g_NRC / (norm * 1.01 + 1e-7).type_as(g_NRC)
@@ -84,7 +84,7 @@ def orthogonalize(g_NRC: Tensor) -> Tensor:
 
 
 def nesterov(gradients: list[Tensor], momenta: list[Tensor], beta: float) -> list[Tensor]:
-    """Let momenta take in gradients, in place; the directions to move along, a mean of both.
+    """Update the momenta with the gradients, in place; return the directions to move along, a mean of both.
 
     >>> momentum = torch.zeros(1)
     >>> nesterov([torch.ones(1)], [momentum], 0.5), momentum
@@ -95,11 +95,11 @@ def nesterov(gradients: list[Tensor], momenta: list[Tensor], beta: float) -> lis
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalized, for the matrices inside blocks.
+    """An optimizer for the matrices inside blocks, which moves them along orthogonalized Nesterov momentum.
 
-    Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/. Matrices of one shape, or its transpose, are stacked
-    and go together. A matrix moves by lr · √max(1, rows / columns), and decays by lr · weight_decay. Of a sharded one
-    each rank has a part of the momentum; for the orthogonalization it is gathered.
+    Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/. Matrices of one shape or its transpose are
+    stacked and orthogonalized together. A matrix moves by lr · √max(1, rows / columns), and decays by
+    lr · weight_decay. Each rank has a part of a sharded matrix's momentum; orthogonalization gathers the parts.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ def _tall(matrix: Tensor) -> Tensor:
 
 
 class Together:
-    """Several optimizers that step as one. Each group remembers its peak learning rate."""
+    """Several optimizers that step as one. Each parameter group remembers its peak learning rate."""
 
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
         self.parts = parts
@@ -180,9 +180,9 @@ def matrices(model: nn.Module) -> list[nn.Parameter]:
 def make_optimizer(
     model: nn.Module, config: OptimizerConfig | None = None, dtype: torch.dtype = torch.float32
 ) -> Together:
-    """The optimizer for a model: matrices inside `blocks` decay, and are Muon's where it is chosen.
+    """The optimizer for a model: matrices inside `blocks` decay, and Muon moves them if it is chosen.
 
-    `dtype` is what Muon orthogonalizes in: bfloat16 where the processor has it.
+    `dtype` is the number type in which Muon orthogonalizes: bfloat16 where the processor supports it.
     """
     c = config or OptimizerConfig()
     inside = matrices(model)

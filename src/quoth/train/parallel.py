@@ -1,4 +1,4 @@
-"""Training on several devices, by torch's own engines: whole copies of a model (DDP), or shards of one (FSDP2)."""
+"""Training on several devices with torch's own engines: whole copies of a model (DDP), or shards of it (FSDP2)."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
     from torch.distributed.tensor import DTensor
 
-# Gradients are summed and not averaged over ranks, since a loss is already divided by the count of all ranks' targets.
+# Ranks sum gradients and do not average them, since a loss is already divided by the count of all ranks' targets.
 
 
 def is_sharded(tensor: Tensor) -> TypeGuard[DTensor]:
-    """Whether ranks have parts of it. Known by what it can do, since the class takes a third of a second to import."""
+    """Whether each rank has a part of a tensor. A method tells, since the class takes a third of a second to import."""
     return hasattr(tensor, "full_tensor")
 
 
 def is_sharding(module: nn.Module) -> TypeGuard[FSDPModule]:
-    """Whether a module gathers its weights when it is at work."""
+    """Whether a module is sharded, so that it gathers its weights while it computes."""
     return hasattr(module, "set_requires_gradient_sync")
 
 
 def replicated(model: nn.Module, world: World) -> nn.Module:
-    """A view of the model by which each backward pass sums the gradients of all ranks; the model itself when alone.
+    """A view of the model whose backward pass sums the gradients of all ranks; for a single process, the model itself.
 
-    A sharded one does so already.
+    A sharded model sums them already, so it is returned as it is.
     """
     if world.size == 1 or any(map(is_sharding, model.modules())):
         return model
     from torch.nn.parallel import DistributedDataParallel
 
     with warnings.catch_warnings():
-        # The argument has another name in later versions of torch, which the earliest one here does not know.
+        # Later versions of torch rename the argument; the oldest version that quoth supports lacks the new name.
         warnings.simplefilter("ignore", FutureWarning)
         view = DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
     view.register_comm_hook(None, lambda state, bucket: _summed(bucket))
@@ -47,9 +47,9 @@ def replicated(model: nn.Module, world: World) -> nn.Module:
 
 
 def shard(model: GPT, world: World, device: str, dtype: torch.dtype = torch.float32) -> None:
-    """Spread a model's parameters over all ranks, each block gathered for as long as it is at work.
+    """Spread a model's parameters over all ranks; each block is gathered while it computes.
 
-    On a GPU blocks are gathered and compute in `dtype`; gradients are summed in float32 and the shards stay so.
+    On a GPU, blocks are gathered and compute in `dtype`; gradients are summed in float32, and shards stay in float32.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -60,11 +60,11 @@ def shard(model: GPT, world: World, device: str, dtype: torch.dtype = torch.floa
     for module in (*model.blocks, model):
         made: Any = fully_shard(module, mesh=mesh, mp_policy=policy)
         made.set_gradient_divide_factor(1.0)
-        made.set_force_sum_reduction_for_comms(True)  # gloo knows no scaled sum.
+        made.set_force_sum_reduction_for_comms(True)  # gloo has no scaled sum.
 
 
 def synchronize(model: nn.Module, on: bool) -> None:
-    """Whether the next backward pass sums gradients: only a step's last one needs to."""
+    """Set whether the next backward pass sums the ranks' gradients; only a step's last pass needs to."""
     if hasattr(model, "require_backward_grad_sync"):
         model.require_backward_grad_sync = on  # type: ignore[assignment]
     for module in model.modules():
@@ -73,17 +73,17 @@ def synchronize(model: nn.Module, on: bool) -> None:
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """A sharded tensor, all of it, on every rank; any other as it is."""
+    """The whole of a sharded tensor, on every rank; any other tensor as it is."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
 def own(tensor: Tensor) -> Tensor:
-    """This rank's part of a sharded tensor, sharing its memory; any other as it is."""
+    """This rank's part of a sharded tensor, which shares its memory; any other tensor as it is."""
     return tensor.to_local() if is_sharded(tensor) else tensor
 
 
 def gathered(part: Tensor, like: Tensor) -> Tensor:
-    """The whole of which every rank has the part that it has of `like`."""
+    """The whole tensor, of which each rank has a `part`, cut as `like` is."""
     if not is_sharded(like):
         return part
     from torch.distributed.tensor import DTensor
@@ -94,7 +94,7 @@ def gathered(part: Tensor, like: Tensor) -> Tensor:
 
 
 def spread(tensor: Tensor, like: Tensor) -> Tensor:
-    """A tensor that every rank has, sharded as `like` is."""
+    """A tensor that every rank has in full, made into one that is sharded as `like` is."""
     if not is_sharded(like):
         return tensor
     from torch.distributed.tensor import distribute_tensor

@@ -1,4 +1,4 @@
-"""A run is a folder: config, metrics, samples, checkpoints; and how one is named and found again."""
+"""A run is a folder of config, metrics, samples and checkpoints; here it is named, found and read."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ RUNS = Path("runs")
 
 
 def new_run(out: str | None, preset: str, data: str) -> Path:
-    """Make an empty run folder: `out`, or `runs/<date>-<preset>-<data>`, numbered if there is one already.
+    """Make an empty run folder: `out`, or `runs/<date>-<preset>-<data>`, with a number if that exists already.
 
     Raises:
-        InputError: `out` holds something, or the folder may not be written.
+        InputError: `out` is not empty, or the folder may not be written.
     """
     if out:
         path = Path(out).expanduser()
@@ -42,9 +42,9 @@ def new_run(out: str | None, preset: str, data: str) -> Path:
 
 
 def file_name(text: str) -> str:
-    """A text as part of a file's name: letters and digits of any script, and dashes for the rest.
+    """A text made fit for a file's name: it keeps letters and digits of any script, and has dashes for the rest.
 
-    It is in Unicode's form NFC and at most 120 bytes long in UTF-8.
+    The result is in Unicode's form NFC and at most 120 bytes long in UTF-8.
 
     >>> file_name("laptop-Meine große Erzählung / 吾輩は猫である")
     'laptop-Meine-große-Erzählung-吾輩は猫である'
@@ -55,10 +55,10 @@ def file_name(text: str) -> str:
 
 
 def find_run(name: str) -> Path:
-    """The run that a folder, a name under `runs/`, or `latest` stands for.
+    """The run folder that a path, a name under `runs/`, or `latest` stands for.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such run.
     """
     runs = list_runs()
     if name == "latest":
@@ -69,7 +69,7 @@ def find_run(name: str) -> Path:
         if (path / "config.toml").is_file():
             return path
         if path.is_dir() and path != RUNS:
-            raise InputError(f"{path} is not a run, or a broken one: it has no config.toml.")
+            raise InputError(f"{path} is not a run, or it is broken: it has no config.toml.")
     raise InputError(f"There is no run {name!r}{suggestion(name, [run.name for run in runs] + ['latest'])}.")
 
 
@@ -79,14 +79,14 @@ def list_runs() -> list[Path]:
 
 
 class Metrics:
-    """`metrics.jsonl`, one JSON object a line, each line whole once written."""
+    """Writes `metrics.jsonl`, which has one JSON object a line; each line is written whole."""
 
     def __init__(self, run: Path, *, silent: bool = False) -> None:
         self.path, self.silent = run / "metrics.jsonl", silent
         self._waiting: list[str] = []
 
     def cut(self, step: int) -> None:
-        """Forget what was said of later steps, and of the evaluation here, which a run that goes on makes again."""
+        """Remove the lines of later steps, and of this step's evaluation, since a resumed run makes them again."""
         if self.path.exists() and not self.silent:
             lines = read_metrics(self.path.parent)
             steps = ((m.get("step", 0), m) for m in lines)
@@ -94,14 +94,14 @@ class Metrics:
             write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def add(self, **values: Any) -> None:
-        """Append a line. One that a full disk refuses is written with a later one."""
+        """Append a line. If the disk is full, the line is written together with a later one."""
         if not self.silent:
             self._waiting.append(json.dumps(values) + "\n")
             with suppress(InputError):
                 self.flush()
 
     def flush(self) -> None:
-        """Write what is still to be written.
+        """Write the lines that are not written yet.
 
         Raises:
             InputError: the disk is full, or the file may not be written.
@@ -113,7 +113,7 @@ class Metrics:
 
 
 def read_metrics(run: Path) -> Iterator[dict[str, Any]]:
-    """The lines of `metrics.jsonl`; one that a crash cut short, or a disk has spoiled, is left out."""
+    """The lines of `metrics.jsonl`; a line that a crash cut short or the disk damaged is left out."""
     path = run / "metrics.jsonl"
     if not path.exists():
         return
@@ -126,7 +126,7 @@ def read_metrics(run: Path) -> Iterator[dict[str, Any]]:
 
 
 def summary(run: Path) -> dict[str, Any]:
-    """What `summary.json` says, or what can be known of a run that has none yet."""
+    """The content of `summary.json`, or what the metrics tell of a run that has no summary yet."""
     path = run / "summary.json"
     if path.exists():
         return dict(read_json(path))

@@ -1,4 +1,4 @@
-"""Saving a run's checkpoints: every operation is entered and left by all ranks together, with one outcome."""
+"""Save a run's checkpoints: all ranks begin and end every operation together, and get the same outcome."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from quoth.train.optimizers import Together
 
 
 class Checkpoints:
-    """The checkpoints that a run writes; each method is called by all ranks, and tells all of them the same.
+    """The checkpoints that a run writes; all ranks call each method, and get the same outcome.
 
-    An outcome is a sentence on what stopped a checkpoint from being written, or nothing. A checkpoint of one process
-    is written in the background, so its outcome is known when the next one begins, or when it is waited for.
+    An outcome is a sentence on why a checkpoint could not be written, or "" if it was. A model that is not sharded is
+    written in the background, so the outcome is known when the next checkpoint begins, or when `settle` has waited.
 
     Args:
-        last: how many of the newest are kept.
-        every: steps whose multiples are kept for good; 0 for none.
+        last: how many of the newest checkpoints are kept.
+        every: checkpoints whose step is a multiple of this number are never removed; 0 for no such rule.
         sharded: whether each rank writes its part.
 
     Attributes:
-        step: of the newest checkpoint that is written or being written; -1 for none.
+        step: the step of the newest checkpoint that is written or being written; -1 if there is none.
 
     >>> problem = checkpoints.save(100, model, tokenizer, {"step": 100})    # doctest: +SKIP
     """
@@ -48,13 +48,13 @@ class Checkpoints:
         optimizer: Together | None = None,
         texts: Mapping[str, str] | None = None,
     ) -> str:
-        """Write a checkpoint of a step, or begin to; the outcome of the one before, and of this as far as known."""
+        """Write a checkpoint, or begin to; return the outcome of the previous one, and of this one if it is known."""
         problem, content = self.settle(), (model, tokenizer, state, optimizer)
         if self.sharded:
             try:
                 write_together(self._keeper.path(step), *content, self.world, texts)
                 self.world.attempt(lambda: self._keeper.prune(step))
-            except InputError as error:  # All ranks have it.
+            except InputError as error:  # All ranks get this error.
                 return " ".join(filter(None, (problem, str(error))))
         else:
             begun = self.world.attempt(lambda: self._keeper.save(snapshot(*content, texts), step))
@@ -66,7 +66,7 @@ class Checkpoints:
         return problem
 
     def settle(self) -> str:
-        """Wait until what was begun is on the disk and whole; the outcome."""
+        """Wait until the checkpoint that was begun is on the disk and intact; return the outcome."""
         if not self._writing:
             return ""
         self._writing = False
@@ -75,10 +75,10 @@ class Checkpoints:
         return problem
 
     def mark_best(self, step: int) -> str:
-        """Say that a saved step is the best so far; the outcome."""
+        """Record that a saved step is the best so far; return the outcome."""
         return self.settle() or self.world.attempt(lambda: self._keeper.mark_best(step))
 
     def drop(self, step: int) -> None:
-        """Remove a checkpoint that has turned out to be no good."""
+        """Remove a checkpoint that has turned out to be bad."""
         self.settle()
         self.world.attempt(lambda: self._keeper.drop(step))

@@ -1,4 +1,4 @@
-"""How far a run is, and how large a step it takes there; by steps, by the clock, or as another run did."""
+"""A run's progress and learning rate: by steps, by the clock, or by the pace of another run."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from typing import Protocol
 
 from quoth.system.errors import InputError
 
-# A run by the clock changes its learning rate so many times, so that when it did can be written down and repeated.
+# A run by the clock changes its learning rate this many times, so that the moments of change can be saved and repeated.
 LEVELS = 256
 
 
 class Budget(Protocol):
-    """What a run may use."""
+    """The steps or the time that a run may use."""
 
     def progress(self, step: int) -> float:
-        """The share that is used before step `step` (from 0): 0 at the start, and at 1 the run is over."""
+        """The share that is used before step `step` (counted from 0): 0 at the start; at 1 the run is over."""
         ...
 
     def middle(self, step: int, progress: float) -> float:
         """The share that is used in the middle of step `step`, which begins at `progress`.
 
-        A schedule is read there, so that neither the first step of a warm-up nor the last of a cooldown is one of 0.
+        The schedule is evaluated there, so that neither a warm-up's first step nor a cooldown's last has a rate of 0.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Steps:
-    """A number of steps.
+    """A budget of steps.
 
     >>> Steps(10).progress(5), Steps(10).middle(5, 0.5)
     (0.5, 0.55)
@@ -48,10 +48,10 @@ class Steps:
 
 @dataclass
 class Clock:
-    """A number of seconds from the first time that it is asked, `used` of them already gone.
+    """A budget of seconds, which run from the first call of `progress`; `used` of them are used before that.
 
     Attributes:
-        pace: at `pace[n]` the first step that began after n of LEVELS equal parts of the time; it grows.
+        pace: `pace[n]` is the first step that began after n of LEVELS equal parts of the time; the list grows.
     """
 
     seconds: float
@@ -73,7 +73,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Pace:
-    """The steps of a run by the clock once more: its `pace`, and how many steps it took.
+    """A budget that repeats the steps of a run by the clock: its `pace`, and how many steps it took.
 
     >>> Pace([0, 3, 3, 7], 10).progress(5), str(Pace.parse("0 3 3 7 10"))
     (0.5, '0 3 3 7 10')
@@ -84,10 +84,10 @@ class Pace:
 
     @classmethod
     def parse(cls, text: str) -> Pace:
-        """What `str` wrote.
+        """The pace that `str` wrote as `text`.
 
         Raises:
-            InputError: it is something else.
+            InputError: the text is not a pace.
         """
         try:
             *pace, steps = map(int, text.split())
@@ -110,7 +110,7 @@ class Pace:
 
 
 def trapezoid(progress: float, warmup: float, cooldown: float) -> float:
-    """The share of the peak learning rate: up along `warmup` of the run, flat, and to zero along the last `cooldown`.
+    """The share of the peak learning rate: it rises over the first `warmup`, and falls to 0 over the last `cooldown`.
 
     >>> [trapezoid(p, 0.25, 0.5) for p in (0, 0.125, 0.25, 0.5, 0.75, 1)]
     [0.0, 0.5, 1.0, 1.0, 0.5, 0.0]

@@ -1,7 +1,7 @@
-"""Tensors that each rank writes its part of, and any number of ranks can read.
+"""Write tensors of which each rank has a part, and read them with any number of ranks.
 
-By torch.distributed.checkpoint, in its safetensors form: which part of a tensor a file holds is said in the file's own
-header, so that there is no pickled index beside it.
+They use torch.distributed.checkpoint in its safetensors form: a file's own header says which part of a tensor the file
+holds, so that no pickled index is needed.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from quoth.system.errors import InputError
 
 
 def write_shards(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """Write tensors by name, each rank its part; all ranks call it, and the folder is one for all.
+    """Write tensors by name; all ranks call this with the same folder, and each writes its part.
 
     Raises:
-        InputError: one of them could not write, on all.
+        InputError: a rank could not write; all ranks raise it.
     """
     try:
         save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
@@ -34,14 +34,14 @@ def write_shards(folder: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def read_shards(folder: Path, into: dict[str, Tensor]) -> None:
-    """Fill tensors by name, whole or sharded; each rank reads its part."""
+    """Read saved values into the given tensors, whole or sharded, by name; each rank reads its part."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # That one process alone reads them is meant.
+        warnings.simplefilter("ignore", UserWarning)  # torch warns if a single process reads shards, as it may here.
         alone = not dist.is_initialized()
         load(into, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=alone)
 
 
 def sizes_in(folder: Path) -> dict[str, torch.Size]:
-    """The names and sizes of all tensors that a folder's shards make up."""
+    """The sizes of all tensors that a folder's shards hold, by name."""
     described = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
     return {name: one.size for name, one in described.items()}  # type: ignore[union-attr]

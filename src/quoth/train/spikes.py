@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from math import inf, isfinite, sqrt
 
 WINDOW = 128
-# Noise is a share of the loss too: a window of nearly equal losses must not make a spike of the next.
+# The least spread, as a share of the mean loss: after nearly equal losses a slightly larger one is not a spike.
 LEAST_SPREAD = 0.02
 
 
 class Spikes:
-    """The last losses that were learned from. Above their mean by `sigmas` standard deviations a loss is a spike.
+    """The last losses that were learned from; a loss over `sigmas` standard deviations above their mean is a spike.
 
-    The window and the six deviations are those of SkipStepOptimizer in OLMo-core; there a spike is in the window too,
-    while here losses that stay high send the run back. 0 sigmas: no limit.
+    The window and the six deviations are those of SkipStepOptimizer in OLMo-core, where the window also includes
+    spikes; here losses that stay high send the run back. With `sigmas` 0 there is no limit.
 
     >>> spikes = Spikes([1.0, 1.1] * 64)
     >>> spikes.limit < 3
@@ -31,7 +31,7 @@ class Spikes:
 
     @property
     def limit(self) -> float:
-        """The largest loss to learn from; none until the window is half full."""
+        """The largest loss to learn from; infinite until the window is half full."""
         count = len(self.losses)
         if not self.sigmas or count < WINDOW // 2:
             return inf
