@@ -1,4 +1,4 @@
-"""Attention: the maths once (`attend`), and the module that makes queries, keys and values for it."""
+"""Attention: `attend` is its mathematics, and the module `Attention` makes the queries, keys and values for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from quoth.model.config import GPTConfig
 from quoth.model.layers import NORMS, project, rotate
 
-# From here on the fused kernel is faster in training on a CPU: 302 against 323 ms a step; at 256 it took 276 for 244.
+# From this window on, the fused kernel trains faster on a CPU: 302 against 323 ms a step; at 256 it took 276 for 244.
 LONG_WINDOW = 512
 
 
@@ -19,9 +19,9 @@ class CacheSlice(Protocol):
     """One layer's share of a key/value cache."""
 
     def extend(self, k_BHTK: Tensor, v_BHTK: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Store the new keys and values; return all of them, old and new, along S.
+        """Store the new keys and values; return all keys and values, old and new, along S.
 
-        And which of them each query may see, (B, 1, T, S), where that is not just those up to its own.
+        Also return which of them each query may see, (B, 1, T, S), or None if a query sees those up to its own place.
         """
         ...
 
@@ -38,9 +38,10 @@ def attend(
 ) -> Tensor:
     """softmax(q kᵀ / √K) v (Vaswani et al. 2017, arXiv:1706.03762). (B, H, T, K) → (B, H, T, K).
 
-    Queries are the *last* T of S positions: with `causal`, query t sees keys up to S − T + t; or `visible` says which
-    it may see. The softmax is taken in at least float32. `fused` takes torch's flash or memory-efficient kernel; on a
-    CPU its backward pass is slow for short windows, so training there writes the scores out. Both are tested equal.
+    Queries are the *last* T of S positions. With `causal`, query t sees keys up to S − T + t, unless `visible` says
+    which it may see. The softmax is taken in at least float32. `fused` uses torch's flash or memory-efficient kernel;
+    on a CPU its backward pass is slow for short windows, so training there uses the plain formula. Tests check that
+    both agree.
 
     >>> attend(torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 2, 4), torch.eye(2, 4)[None, None])[0, 0, 1, :2]
     tensor([0.5000, 0.5000])
@@ -61,16 +62,16 @@ def attend(
 
 
 def attention_weights(q_BHTK: Tensor, k_BHSK: Tensor, *, causal: bool = True, visible: Tensor | None = None) -> Tensor:
-    """Whom each query listens to: softmax(q kᵀ / √K), (B, H, T, S), each row summing to 1.
+    """How much each query attends to each key: softmax(q kᵀ / √K), (B, H, T, S); each row sums to 1.
 
-    A query to which nothing is `visible` listens to nobody: its row is 0.
+    If no key is `visible` to a query, its row is 0.
     """
     T, S, K = q_BHTK.shape[-2], k_BHSK.shape[-2], q_BHTK.shape[-1]
     score_BHTS: Tensor = q_BHTK @ _for_each(q_BHTK.shape[1], k_BHSK).mT * K**-0.5
     if score_BHTS.dtype != torch.float64:
         score_BHTS = score_BHTS.float()
     if visible is not None:
-        # Not −∞, of which a row that is nothing else would make NaN, in its gradients too.
+        # A row of nothing but −∞ would give NaN, in the gradients too, so the least finite number is used.
         score_BHTS = score_BHTS.masked_fill(~visible, torch.finfo(score_BHTS.dtype).min)
         return score_BHTS.softmax(-1).masked_fill(~visible, 0.0)
     if causal:
@@ -79,21 +80,21 @@ def attention_weights(q_BHTK: Tensor, k_BHSK: Tensor, *, causal: bool = True, vi
 
 
 def _for_each(heads: int, x_BHSK: Tensor) -> Tensor:
-    """Keys or values for each query head, where groups of them share one."""
+    """Keys or values repeated for each query head, since a group of query heads shares one key/value head."""
     group = heads // x_BHSK.shape[1]
     return x_BHSK if group == 1 else x_BHSK.repeat_interleave(group, dim=1)
 
 
 def _visible(T: int, S: int, device: torch.device) -> Tensor:
-    """Which of S keys each of the last T queries may see: (T, S), true where it may."""
+    """Which of S keys each of the last T queries may see: (T, S), true where the query sees the key."""
     query_T = torch.arange(S - T, S, device=device)
     return query_T[:, None] >= torch.arange(S, device=device)
 
 
 class Attention(nn.Module):
-    """Multi-head attention, with grouped key/value heads, QK-norm and rotation where the config has them.
+    """Multi-head attention, with grouped key/value heads, QK-norm and rotation if the config has them.
 
-    Of x to itself; or, given a `source` (B, S, C), of x to that, which is then seen as a whole: cross-attention.
+    x attends to itself; or, given a `source` (B, S, C), it attends to the whole source, which is cross-attention.
     """
 
     def __init__(self, c: GPTConfig, *, causal: bool = True) -> None:
@@ -105,7 +106,7 @@ class Attention(nn.Module):
         self.query_norm: nn.Module = NORMS["rmsnorm"](c.head_size, c.norm_eps) if c.qk_norm else nn.Identity()
         self.key_norm: nn.Module = NORMS["rmsnorm"](c.head_size, c.norm_eps) if c.qk_norm else nn.Identity()
         self.head_size, self.causal = c.head_size, causal
-        # Weights of a shared mask would drop whole heads, so only the elementwise families drop weights, as GPT-2 does.
+        # A mask shared along time would drop whole heads, so only elementwise dropout drops weights, as GPT-2 does.
         self.dropout = c.dropout if c.dropout_shape == "element" else 0.0
         self.fused: bool | None = None
 
@@ -134,7 +135,10 @@ class Attention(nn.Module):
     def queries_keys_values(
         self, x_BTC: Tensor, angles: tuple[Tensor, Tensor] | None = None, source_BSC: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Each (B, H, T, K), or with a source keys and values (B, H, S, K); normed and turned where that is done."""
+        """Queries, keys and values, each (B, H, T, K), or (B, H, S, K) for keys and values of a source.
+
+        Queries and keys are normed and rotated if the config says so.
+        """
         if source_BSC is None:
             projected = project(x_BTC, self.query, self.key, self.value)
         else:
@@ -150,11 +154,11 @@ class Attention(nn.Module):
     def weights(
         self, x_BTC: Tensor, angles: tuple[Tensor, Tensor] | None = None, source_BSC: Tensor | None = None
     ) -> Tensor:
-        """Whom each token listens to, (B, H, T, S), for those who want to see it."""
+        """How much each token attends to each other one, (B, H, T, S), for inspection."""
         q_BHTK, k_BHSK, _ = self.queries_keys_values(x_BTC, angles, source_BSC)
         return attention_weights(q_BHTK, k_BHSK, causal=self.causal and source_BSC is None)
 
 
 def prefer_fused(x_BTC: Tensor, training: bool) -> bool:
-    """Torch's fused kernel wins on an accelerator, and on a CPU without a backward pass or with a long window."""
+    """Whether the fused kernel is faster: on an accelerator, or on a CPU with no backward pass or a long window."""
     return x_BTC.device.type != "cpu" or not training or x_BTC.shape[1] >= LONG_WINDOW

@@ -1,4 +1,4 @@
-"""The model: token ids → logits. It knows ids, never text."""
+"""The model, which turns token ids into logits. It does not know text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from quoth.system.errors import InputError
 
 
 class Block(nn.Module):
-    """Communication, then computation: attention and an MLP, each on a normed copy, added back."""
+    """Attention and then an MLP; each reads a normed copy of the residual stream and adds its result to the stream."""
 
     def __init__(self, c: GPTConfig, *, causal: bool = True) -> None:
         super().__init__()
@@ -34,9 +34,9 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """A decoder-only Transformer. Ids (B, T) → logits (B, T, V).
+    """A decoder-only Transformer: ids (B, T) → logits (B, T, V).
 
-    `block` makes one layer from the config; any module with `Block.forward`'s arguments will do.
+    `block` makes one layer from the config; it may be any module with the arguments of `Block.forward`.
 
     >>> import torch
     >>> from quoth.model.config import family
@@ -65,7 +65,7 @@ class GPT(nn.Module):
         places: Places | None = None,
         source_BSC: Tensor | None = None,
     ) -> Tensor:
-        """Logits for every position, (B, T, V): the head of `hidden`, which says what the arguments are."""
+        """The logits for every position, (B, T, V): the head applied to `hidden`, which documents the arguments."""
         return self.head(self.hidden(token_BT, caches, places, source_BSC))  # type: ignore[no-any-return]
 
     def hidden(
@@ -75,10 +75,10 @@ class GPT(nn.Module):
         places: Places | None = None,
         source_BSC: Tensor | None = None,
     ) -> Tensor:
-        """What the head reads: the normed residual stream after the last block, (B, T, C).
+        """The input of the head: the normed residual stream after the last block, (B, T, C).
 
-        With `caches`, one a layer, the ids stand at `places` of the window. A `source` is handed to every block, for
-        those that attend to one.
+        `caches` has one cache for each layer; the ids then are at `places` of the window. A `source` is passed to every
+        block, for blocks that attend to one.
         """
         places = slice(0, token_BT.shape[1]) if places is None else places
         x_BTC = self.dropout(self.positions.add(self.embed(token_BT), places))
@@ -90,19 +90,19 @@ class GPT(nn.Module):
 
     @property
     def parameters_count(self) -> int:
-        """How many numbers are trained; tied weights count once."""
+        """The number of trained parameters; tied weights count once."""
         return sum(p.numel() for p in self.parameters())
 
 
-# Projections into the residual stream: of attention, cross-attention and the MLP.
+# The projections of attention, cross-attention and the MLP into the residual stream.
 INTO_STREAM = (".out.weight", ".down.weight")
 
 
 def _normal(model: GPT) -> None:
-    """GPT-2's: N(0, 0.02), projections into the residual stream divided by √(2 L).
+    """Initialize as GPT-2 does: N(0, 0.02), with projections into the residual stream divided by √(2 L).
 
-    A wide head of 0.02 would start with visible opinions (and a tied one by predicting its own input), so the
-    matrix that makes logits is narrowed to keep their spread under 1/4.
+    With 0.02, a wide head would start with clear preferences (and a tied one with predicting its own input), so the
+    matrix that makes logits gets smaller values, which keep the logits' spread under 1/4.
     """
     logits = "embed.weight" if model.config.tied else "head.weight"
     for name, p in model.named_parameters():
@@ -115,9 +115,9 @@ def _normal(model: GPT) -> None:
 
 
 def _zero(model: GPT) -> None:
-    """Every block starts as the identity and the first prediction is uniform, so early updates can be large.
+    """Make every block start as the identity and the first prediction uniform, so that early updates can be large.
 
-    Inner weights are N(0, 1 / fan-in), so that each starts near the unit spectral scale that Muon steps at.
+    Inner weights are N(0, 1 / fan-in), so that each matrix starts near the unit spectral scale of Muon's steps.
     """
     c = model.config
     for name, p in model.named_parameters():
@@ -133,9 +133,9 @@ INITIALIZATIONS: dict[str, Callable[[GPT], None]] = {"normal": _normal, "zero": 
 
 
 def replaced_parts(model: GPT) -> list[str]:
-    """The names of modules that are not those that the config alone makes: an adapter, another kind of block.
+    """The names of modules that the config alone would not make, such as an adapter or another kind of block.
 
-    A layer of which `torch.nn.utils.parametrize` computes the weight is none of them: its weight is what it computes.
+    A layer whose weight `torch.nn.utils.parametrize` computes is not one of them: the computed weight is its weight.
     """
     with torch.device("meta"):
         wanted = {name: type(module) for name, module in GPT(model.config).named_modules()}
@@ -148,15 +148,15 @@ def replaced_parts(model: GPT) -> list[str]:
 
 
 def effective_weights(model: GPT) -> dict[str, Tensor]:
-    """The weights that a model computes with, by the names that its config gives them: parametrizations are applied.
+    """The weights that a model computes with, parametrizations applied, by the names that its config gives them.
 
     Raises:
-        InputError: the model has parts that its config says nothing of.
+        InputError: the model has parts that its config does not describe.
     """
     if replaced := replaced_parts(model):
         raise InputError(
-            f"The model's {replaced[0]} is not the part that its config describes; merge what was put around it into "
-            "the part's weights first."
+            f"The model's {replaced[0]} is not the part that its config describes; merge what was put around the part "
+            "into its weights first."
         )
     with torch.device("meta"):
         names = GPT(model.config).state_dict().keys()

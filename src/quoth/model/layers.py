@@ -1,4 +1,4 @@
-"""The parts that a block chooses from: norms, MLPs, positions and dropout; one class a choice."""
+"""The parts from which a config chooses: norms, MLPs, positions and dropout; each choice is a class."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from quoth.model.config import GPTConfig
 from quoth.system.errors import InputError
 
-# Tables up to this size are cheaper to multiply than to look up, see `Embedding`.
+# Embedding tables up to this size are cheaper to multiply than to look up; see `Embedding`.
 SMALL_VOCABULARY = 256
 
 
 class Embedding(nn.Embedding):
-    """Ids (B, T) → their rows (B, T, C).
+    """An embedding table: ids (B, T) → their rows (B, T, C).
 
-    The gradient of a look-up is added up row by row, which on a CPU took 6% of a small model's step; that of a product
-    with one-hot rows, which is the same, next to nothing where the table is small.
+    The gradient of a look-up is added up row by row, which on a CPU took 6% of a small model's step. A product with
+    one-hot rows has the same gradient, which takes next to no time if the table is small.
     """
 
     def forward(self, token_BT: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ class Embedding(nn.Embedding):
 class RMSNorm(nn.Module):
     """x / rms(x), times a learned weight (Zhang & Sennrich 2019, arXiv:1910.07467). (..., C) → (..., C).
 
-    The mean of squares is taken in at least float32 whatever the autocast type.
+    The mean of squares is taken in at least float32, whatever the autocast type is.
     """
 
     def __init__(self, size: int, eps: float, bias: bool = False) -> None:
@@ -59,7 +59,7 @@ class LayerNorm(nn.Module):
 
 
 class NoNorm(nn.Module):
-    """Nothing is normed, as in blocks before layer norm was taken up."""
+    """No norm: x is returned as it is."""
 
     def __init__(self, size: int, eps: float, bias: bool = False) -> None:
         super().__init__()
@@ -88,11 +88,11 @@ class GELU(ReLU):
 
 
 def project(x_BTC: Tensor, *linears: nn.Linear) -> tuple[Tensor, ...]:
-    """Several linear layers of one input. In training as a single product with their weights stacked.
+    """The outputs of several linear layers for one input; in training, one product with their stacked weights.
 
-    Compiled, the stacking is part of the cast to bfloat16, and one larger product with its gradients is quicker than
-    several, to run and to compile for. Decoding reads each weight once anyway, so there nothing is stacked. A layer
-    that is more than its weights, such as one with an adapter beside it, is called, and so are those beside it.
+    In compiled code the stacking is part of the cast to bfloat16, and one larger product with its gradients is faster
+    to run and to compile than several. Decoding reads each weight once anyway, so it stacks nothing. If a layer is more
+    than its weights, such as one with an adapter, all the layers are called one by one.
     """
     stacks = linears[0].training and all(map(_is_only_weights, linears))
     if not stacks or len({linear.bias is None for linear in linears}) > 1:
@@ -103,21 +103,21 @@ def project(x_BTC: Tensor, *linears: nn.Linear) -> tuple[Tensor, ...]:
 
 
 def _is_only_weights(module: nn.Module) -> bool:
-    """Whether a module is a linear layer whose output follows from its weight and bias alone.
+    """Whether a module is a linear layer whose output depends on its weight and bias alone.
 
-    One that was replaced, and one that `torch.nn.utils.parametrize` works on, is of another class.
+    A module that was replaced, or that `torch.nn.utils.parametrize` changed, is of another class.
     """
     return type(module) is nn.Linear and not is_overridden(module)
 
 
 def is_overridden(module: nn.Module) -> bool:
-    """Whether calling a module does more, or something else, than what its class says."""
+    """Whether calling a module does something other than its class's `forward`."""
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     return any(hooks) or "forward" in module.__dict__
 
 
 class SwiGLU(nn.Module):
-    """silu(gate x) · up x, then down (Shazeer 2020, arXiv:2002.05202)."""
+    """The MLP down(silu(gate x) · up x) (Shazeer 2020, arXiv:2002.05202)."""
 
     def __init__(self, c: GPTConfig) -> None:
         super().__init__()
@@ -130,15 +130,15 @@ class SwiGLU(nn.Module):
         return self.down(F.silu(gate_BTC) * up_BTC)  # type: ignore[no-any-return]
 
 
-# Where tokens stand in the window: the same stretch for all rows, or (B, T) of each.
+# The places of tokens in the window: one slice for all rows, or a tensor (B, T) with each row's own places.
 Places = slice | Tensor
 
 
 def _within(places: Places, context: int) -> Places:
-    """The places, all of which a table of so many rows knows: a slice of it would end early without a word.
+    """The places, after a check that they are in the context: a longer slice of a table would silently be cut short.
 
     Raises:
-        InputError: a stretch ends beyond the context.
+        InputError: the slice ends beyond the context.
     """
     if isinstance(places, slice) and places.stop > context:
         raise InputError(f"The model reads {context} tokens at most, but was given {places.stop}.")
@@ -169,7 +169,7 @@ class RotaryPositions(nn.Module):
     def __init__(self, c: GPTConfig) -> None:
         super().__init__()
         self.context, self.head_size, self.theta = c.context, c.head_size, c.rope_theta
-        # A table, so that a compiled step loads the angles and does not take a cosine for each element.
+        # These are tables, so that a compiled step loads the angles and does not compute a cosine for each element.
         for name, table_TK in zip(("cos_TK", "sin_TK"), self._tables(), strict=True):
             self.register_buffer(name, table_TK, persistent=False)
 
@@ -180,9 +180,9 @@ class RotaryPositions(nn.Module):
         return angle_TK.cos(), angle_TK.sin()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Go along to another device, but stay in float32: in bfloat16 neighbouring places have one angle.
+        """Move the tables to another device, but keep them in float32: in bfloat16 neighbouring places share an angle.
 
-        What is not saved is made anew, so that it is right too where a model was made without memory (`to_empty`).
+        The tables are not saved, so they are computed again, which also is right for a model made by `to_empty`.
         """
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.cos_TK, self.sin_TK = self._tables(self.cos_TK.device)
@@ -192,14 +192,14 @@ class RotaryPositions(nn.Module):
         return x_BTC
 
     def angles(self, places: Places) -> tuple[Tensor, Tensor]:
-        """cos and sin in float32, each (T, K/2), or (B, 1, T, K/2) where rows stand at places of their own."""
+        """cos and sin in float32, each (T, K/2), or (B, 1, T, K/2) if each row has its own places."""
         places = _within(places, self.context)
         cos, sin = self.cos_TK[places], self.sin_TK[places]
         return (cos, sin) if isinstance(places, slice) else (cos[:, None], sin[:, None])
 
 
 class NoPositions(nn.Module):
-    """A model of sets: nothing says where a token stands but the causal mask."""
+    """No position encoding: only the causal mask tells the model where a token is."""
 
     def __init__(self, c: GPTConfig) -> None:
         super().__init__()
@@ -212,17 +212,17 @@ class NoPositions(nn.Module):
 
 
 def rotate(x_BHTK: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn each pair (k, k + K/2) of channels by its angle; lengths do not change."""
+    """Rotate each pair (k, k + K/2) of channels by its angle; the pair's length does not change."""
     cos, sin = angles
     a, b = x_BHTK.chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).type_as(x_BHTK)
 
 
 class Dropout(nn.Module):
-    """Zero a share of the channels in training and scale up the rest (Srivastava et al. 2014).
+    """Set a share of the channels to zero in training and scale up the rest (Srivastava et al. 2014).
 
-    Shape "channel" draws one mask per sequence, shared along time: drawing random numbers for each element
-    costs more than the model on a CPU.
+    Shape "channel" draws one mask per sequence, which is shared along time: on a CPU, drawing random numbers for each
+    element takes longer than the model.
     """
 
     def __init__(self, c: GPTConfig) -> None:

@@ -1,4 +1,4 @@
-"""Encoder and encoder–decoder, from the parts of the decoder."""
+"""An encoder and an encoder–decoder, made from the decoder's parts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from quoth.model.layers import NORMS, Places
 
 
 def encoder(config: GPTConfig) -> GPT:
-    """A GPT whose tokens hear later ones too: it reads, and cannot write."""
+    """A GPT whose tokens attend to later tokens too, so it can read a text but not generate one."""
     return GPT(config, block=partial(Block, causal=False))
 
 
 class CrossBlock(Block):
-    """A block that between listening to itself and thinking listens to a source (Vaswani et al. 2017)."""
+    """A block that also attends to a source, between its self-attention and its MLP (Vaswani et al. 2017)."""
 
     def __init__(self, c: GPTConfig) -> None:
         super().__init__(c)
@@ -40,9 +40,9 @@ class CrossBlock(Block):
 
 
 class Seq2Seq(nn.Module):
-    """An encoder reads a source of `source` tokens; a decoder that attends to it writes.
+    """An encoder, which reads a source of `source` tokens, and a decoder, which attends to the source and writes.
 
-    Ids (B, S + T), the source and then what is written so far → logits (B, T, V), for the T alone.
+    Ids (B, S + T), the source and then the target so far → logits (B, T, V), for the target alone.
 
     >>> import torch
     >>> from quoth.model.config import family
@@ -63,12 +63,12 @@ class Seq2Seq(nn.Module):
         return self.decoder(target_BT, source_BSC=self.encoder(source_BS))  # type: ignore[no-any-return]
 
     def given(self, source_BS: Tensor) -> Conditioned:
-        """The decoder with its sources read: a model that generates as any other."""
+        """The decoder, bound to the encoded sources; it generates like any other model."""
         return Conditioned(self.decoder, self.encoder(source_BS))
 
 
 class Conditioned(nn.Module):
-    """A decoder bound to what it attends to; row b of a batch to source b."""
+    """A decoder bound to the sources that it attends to: row b of a batch attends to source b."""
 
     def __init__(self, decoder: GPT, source_BSC: Tensor) -> None:
         super().__init__()
