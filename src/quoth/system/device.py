@@ -1,4 +1,4 @@
-"""Which device, number type and threads this machine is best used with, found by trying, and why."""
+"""Choose the device, number type and threads that are fastest on this machine, by trying them, and say why."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from quoth.system.errors import InputError
 
 COMPILERS = ("g++", "clang++", "c++", "cl")
 MOST_THREADS = 1024
-# As Linux names a processor's instructions for bfloat16: x86's, then Arm's.
+# Linux's names for a processor's bfloat16 instructions: those of x86, then that of Arm.
 BFLOAT16_FLAGS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What was chosen, and in `reasons` a sentence for each choice.
+    """The choices for a machine, with a sentence for each choice in `reasons`.
 
-    `flops` is what a large matrix product reached in `dtype` when it was tried, in FLOP/s.
+    `flops` is the measured speed of a large matrix product in `dtype`, in FLOP/s.
     """
 
     device: str
@@ -41,7 +41,7 @@ class Hardware:
     reasons: dict[str, str]
 
     def autocast(self) -> torch.autocast:
-        """The context in which a forward pass takes the chosen number type."""
+        """The context in which a forward pass computes in the chosen number type."""
         return torch.autocast(self.device, DTYPES[self.dtype], enabled=self.dtype != "float32")
 
 
@@ -53,21 +53,21 @@ def choose(
     *,
     timed: bool = True,
 ) -> Hardware:
-    """Pick what is left open (auto, 0, None); set how many threads torch uses, and that tiny numbers are zero to them.
+    """Choose what is left open (auto, 0, None); set torch's number of threads, which then treat tiny numbers as zero.
 
-    It is picked by trying, or where it is not to be `timed`, by what the machine says of itself, which is always the
-    same. Takes under a second.
+    The choice is made by timing. If `timed` is false, it is made from what the machine reports about itself, which is
+    always the same. This takes under a second.
 
     Raises:
-        InputError: a device or type that is not here.
+        InputError: the machine lacks the device, or the number type is unknown.
     """
     reasons: dict[str, str] = {}
     device = _device(device, reasons)
     if dtype not in ("auto", *DTYPES):
         raise InputError(f"dtype must be auto, bfloat16 or float32, not {dtype!r}.")
     if device == "cpu":
-        # A number too small for the usual format costs a processor a hundred times what others do, and as a model grows
-        # sure of itself there are many. Threads inherit this setting, so it comes before the first of them.
+        # Numbers too small for the usual format (denormals) cost a processor a hundred times as much as others, and a
+        # confident model makes many of them. Threads inherit this setting, so it is made before the first thread.
         torch.set_flush_denormal(True)
         threads = _threads(threads, reasons, timed=timed)
         torch.set_num_threads(threads)
@@ -119,17 +119,17 @@ def _threads(wanted: int, reasons: dict[str, str], *, timed: bool) -> int:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus() -> int:
-    """How many CUDA devices there are."""
+    """The number of CUDA devices."""
     return torch.cuda.device_count()
 
 
 def be_deterministic() -> None:
-    """Have a GPU compute the same bits each time, where that is slower too; a CPU does anyway."""
+    """Make a GPU compute the same bits each time, even if that is slower; a CPU always does."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
 
@@ -151,27 +151,27 @@ def _dtype(device: str, wanted: str, reasons: dict[str, str], *, timed: bool) ->
         return best, matmul_flops(device, DTYPES[best], size)
     rates = {name: matmul_flops(device, dtype, size) for name, dtype in DTYPES.items()}
     gain = rates["bfloat16"] / rates["float32"]
-    # Casts cost something too, so bfloat16 has to be clearly faster.
+    # Casts take time too, so bfloat16 is chosen only if it is clearly faster.
     best = "bfloat16" if gain > 1.5 else "float32"
     reasons["dtype"] = f"a bfloat16 matrix product takes {1 / gain:.2f} of the time of a float32 one"
     return best, rates[best]
 
 
 def _multiplies_bfloat16(device: str) -> bool:
-    """Whether a device has instructions for it, by what it says of itself."""
+    """Whether a device reports that it has instructions for multiplying bfloat16 matrices."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device == "cpu" and bool(BFLOAT16_FLAGS.intersection(cpu_flags().split()))
 
 
 def matmul_flops(device: str, dtype: torch.dtype, size: int, *, seconds: float = 0.1) -> float:
-    """FLOP/s of a square matrix product: the best of many within `seconds`."""
+    """The FLOP/s of a square matrix product: the best of many that are timed within `seconds`."""
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     return 2 * size**3 / fastest(lambda: a @ b, device, seconds)
 
 
 def fastest(work: Callable[[], Any], device: str, seconds: float = 0.1) -> float:
-    """The shortest of the times that `work` took, tried for about `seconds` after two warm-ups."""
+    """The shortest time in seconds that `work` took, in trials for about `seconds` after two warm-ups."""
     best, end = float("inf"), time.perf_counter() + seconds
     for attempt in range(1000):
         start = time.perf_counter()
@@ -186,7 +186,7 @@ def fastest(work: Callable[[], Any], device: str, seconds: float = 0.1) -> float
 
 
 def read_seconds(size: int) -> float:
-    """How long the CPU's cores together take to read so many bytes again and again."""
+    """How many seconds the CPU's cores together take to read `size` bytes that they have read before."""
     numbers, threads = torch.zeros(max(1, size // 4)), torch.get_num_threads()
     torch.set_num_threads(cores())
     try:
@@ -196,7 +196,7 @@ def read_seconds(size: int) -> float:
 
 
 def synchronize(device: str) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device == "cuda":
         torch.cuda.synchronize()
     elif device == "mps":
@@ -222,9 +222,9 @@ def can_compile(device: str) -> tuple[bool, str]:
 
 
 def cpp_compiler() -> str | None:
-    """The C++ compiler to call: the one that CXX names, or the first that is here.
+    """The C++ compiler to call: the one that CXX names, or the first of COMPILERS that is installed.
 
-    Of a command such as `ccache g++ -m64` it is the program alone, since torch.compile takes no more.
+    If CXX is a command such as `ccache g++ -m64`, it is `g++` alone, since torch.compile accepts no more.
     """
     words = [word for word in shlex.split(os.environ.get("CXX", "")) if not word.startswith("-")]
     return next((name for name in (words[-1:] or COMPILERS) if shutil.which(name)), None)
@@ -233,8 +233,8 @@ def cpp_compiler() -> str | None:
 def keep_freed_memory() -> None:
     """Tell glibc to keep large freed blocks for the next step instead of returning them to the kernel.
 
-    A training step allocates the same tensors again and again, and fresh pages cost a fault each: 10% of a small
-    model's step on a virtual machine. Elsewhere than on glibc nothing happens.
+    A training step allocates the same tensors again and again, and each fresh page costs a page fault, which took 10%
+    of a small model's step on a virtual machine. Without glibc nothing happens.
     """
     if platform.system() == "Linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         m_trim_threshold, m_mmap_max, m_arena_max = -1, -4, -8
@@ -244,7 +244,7 @@ def keep_freed_memory() -> None:
 
 
 def environment() -> dict[str, Any]:
-    """What a result depends on besides the settings: versions and the machine."""
+    """The facts that a result depends on besides the settings: versions and the machine."""
     from importlib.metadata import version
 
     facts: dict[str, Any] = {
@@ -261,12 +261,12 @@ def environment() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """The processor's name for itself, where the system tells."""
+    """The processor's name, or its kind if the system does not tell the name."""
     return _cpu_fact("model name") or platform.processor() or platform.machine()
 
 
 def cpu_flags() -> str:
-    """What the processor can do, where the system tells."""
+    """The processor's features, separated by spaces; empty if the system does not tell them."""
     return _cpu_fact("flags") or _cpu_fact("Features")
 
 

@@ -1,4 +1,4 @@
-"""The one error that a person is meant to read."""
+"""The error whose message is written for the user, and helpers for such messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ REFUSED = "QUOTH_REFUSED"
 
 
 class InputError(Exception):
-    """What was given cannot be used; the message is one clear sentence: what was wanted and what was got."""
+    """An input cannot be used; the message is one clear sentence on what was wanted and what was given."""
 
     worth_another_try = False
 
@@ -19,8 +19,8 @@ class InputError(Exception):
 def refused() -> int:
     """The exit code of a process whose command was refused: 2.
 
-    It is 0 where the process was launched, which leaves a file that the launcher looks for: of another code than 0 the
-    launcher would start all processes again.
+    In a launched process it is 0, since for any other code the launcher would start all processes again; the process
+    then writes a file that tells the launcher of the refusal.
     """
     if not (file := os.environ.get(REFUSED)):
         return 2
@@ -29,7 +29,7 @@ def refused() -> int:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)` where something known is close to the word, else ` (there is x, y)`.
+    """` (did you mean 'x'?)` if a known word is close to the given one, else ` (there is x, y)`.
 
     >>> suggestion("shakespear", ["shakespeare", "plays"])
     " (did you mean 'shakespeare'?)"
@@ -40,7 +40,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 def short(value: object) -> str:
-    """A value in a message, however long it is.
+    """A value as shown in a message, cut to 80 characters.
 
     >>> short("no"), len(short("no" * 1000))
     ("'no'", 80)
@@ -50,17 +50,17 @@ def short(value: object) -> str:
 
 
 def plain(name: str) -> str:
-    """A name from a file in a message: as it is, unless that would break the line or run on."""
+    """A name from a file as shown in a message: as it is, unless it is long or would break the line."""
     return name if name.isprintable() and 0 < len(name) <= 80 else short(name)
 
 
 def one_line(error: BaseException) -> str:
-    """What another library's error says, in one line that does not run on, without a full stop."""
+    """The message of another library's error in one line of at most 300 characters, without a full stop."""
     said = " ".join(str(error).split()) or type(error).__name__
     return (said if len(said) <= 300 else said[:297] + "...").rstrip(".")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether Python, torch or a GPU has found no room; torch says so of a CPU by a plain RuntimeError."""
+    """Whether Python, torch or a GPU ran out of memory; on a CPU torch raises a plain RuntimeError."""
     said = ("out of memory", "allocate memory", "not enough memory")
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in said))

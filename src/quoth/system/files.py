@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written aside, synced, renamed."""
+"""Write files that are whole or absent: each is written under another name, synced, and then renamed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from quoth.system.errors import InputError
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Replace a file in one step: a reader, or a crash, sees the old one or the new one.
+    """Replace a file in one step: even after a crash, a reader sees either the old file or the new one.
 
     Raises:
         InputError: the disk is full or the folder may not be written.
@@ -39,10 +39,10 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def new_folder(path: Path, bytes: int = 0) -> Iterator[Path]:  # noqa: A002
-    """A folder that appears under its name only when the block has ended well, with all its files synced.
+    """A folder that gets its name only after the block has ended without an error and all its files are synced.
 
     Raises:
-        InputError: there is no room for so many bytes, or the parent may not be written.
+        InputError: there is no room for `bytes` bytes, or the parent folder may not be written.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def new_folder(path: Path, bytes: int = 0) -> Iterator[Path]:  # noqa: A002
 
 
 def rename_folder(aside: Path, path: Path) -> None:
-    """Give a folder its name once all its files are on the disk, in the place of one that had the name."""
+    """Rename a folder once all its files are on the disk; it replaces any folder that had the name."""
     for file in aside.rglob("*"):
         _sync(file)
     _sync(aside)
@@ -88,7 +88,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into a sentence."""
+    """Turn an OSError into an InputError with a sentence."""
     try:
         yield
     except OSError as error:
@@ -96,7 +96,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def refusal(path: Path, error: OSError) -> str:
-    """What stopped a write, in words."""
+    """A sentence on why a path could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"No space is left to write {path}; what was written before is kept."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -105,10 +105,10 @@ def refusal(path: Path, error: OSError) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """The file's SHA-256 in hex, read in pieces.
+    """The file's SHA-256 in hex; the file is read in pieces.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -118,10 +118,10 @@ def sha256_of(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """The file's JSON.
+    """The value of a JSON file.
 
     Raises:
-        InputError: it is missing or damaged.
+        InputError: the file is missing or damaged.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -130,12 +130,12 @@ def read_json(path: Path) -> Any:
 
 
 def as_json(value: Any) -> str:
-    """JSON as every file here is written."""
+    """A value as JSON, in the form of every JSON file that quoth writes."""
     return json.dumps(value, indent=2) + "\n"
 
 
 def cache_folder() -> Path:
-    """Where rebuilt corpora and token files are kept: $QUOTH_CACHE, or quoth in the user's cache folder."""
+    """The folder for rebuilt corpora and token files: $QUOTH_CACHE, or `quoth` in the user's cache folder."""
     if given := os.environ.get("QUOTH_CACHE"):
         return Path(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quoth"

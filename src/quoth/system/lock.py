@@ -1,4 +1,4 @@
-"""A folder that one process at a time works in: held by the operating system, which lets go of it when one dies."""
+"""Lock a folder for one process at a time; the operating system releases the lock when the process dies."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errn
 
 
 class Lock:
-    """A lock that is held on a folder, until `release` or the process's end, `kill -9` included.
+    """A lock on a folder, held until `release` or until the process ends, even by `kill -9`.
 
     Attributes:
-        missing: why the file system cannot lock, in words; empty where it can.
+        missing: a sentence if the file system cannot lock; else empty.
     """
 
     def __init__(self, file: IO[str], missing: str = "") -> None:
         self._file, self.missing = file, missing
 
     def release(self) -> None:
-        """Let others have the folder."""
+        """Release the lock, so that other processes may hold the folder."""
         self._file.close()
 
 
 def hold(folder: Path) -> Lock:
-    """Hold a folder; `<folder>/.lock` says who does. On NFS the server keeps the lock.
+    """Lock a folder for this process, which `<folder>/.lock` names. On NFS the server keeps the lock.
 
     >>> lock = hold(Path("runs/first"))                                     # doctest: +SKIP
     >>> lock.release()                                                      # doctest: +SKIP
@@ -52,7 +52,7 @@ def hold(folder: Path) -> Lock:
         except OSError as error:
             if error.errno in UNSUPPORTED:
                 return Lock(file, f"{folder} is on a file system that cannot lock, so nothing keeps a second process "
-                                  "from training in it; see to it that none does.")  # fmt: skip
+                                  "from training in it; make sure that none does.")  # fmt: skip
             if time.monotonic() < end:
                 time.sleep(0.05)
                 continue
@@ -69,10 +69,10 @@ def hold(folder: Path) -> Lock:
 
 
 def _lock(file: IO[str]) -> None:
-    """Raise OSError where another process holds the file. A lock goes with the open file, not with its name."""
+    """Lock an open file; raise OSError if another process holds it. The lock belongs to the file, not to its name."""
     try:
         import fcntl
-    except ModuleNotFoundError:  # Windows locks bytes; those beyond the end can still be read by others.
+    except ModuleNotFoundError:  # Windows locks bytes; a locked byte beyond the end lets others read the text.
         import msvcrt
 
         file.seek(2**20)

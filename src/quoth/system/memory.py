@@ -1,4 +1,4 @@
-"""How much memory there is."""
+"""Find out how much memory is free and how much a process uses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def available_bytes(device: str) -> int | None:
-    """What can still be had on a device, a container's limit included; None where the system does not tell."""
+    """The free bytes of memory on a device, within a container's limit; None if the system does not tell."""
     if device == "cuda":
         return int(torch.cuda.mem_get_info()[0])
     if device != "cpu":
@@ -19,7 +19,7 @@ def available_bytes(device: str) -> int | None:
 
 
 def memory_info() -> dict[str, int]:
-    """Linux's account of its memory, in bytes; empty elsewhere."""
+    """The memory figures that Linux reports, in bytes, by name; empty on other systems."""
     with suppress(OSError, ValueError):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         pairs = (line.partition(":") for line in lines)
@@ -28,7 +28,7 @@ def memory_info() -> dict[str, int]:
 
 
 def peak_bytes(device: str = "cpu") -> int | None:
-    """The most that this process has held so far, on a GPU or in the machine's memory; None where it is not told."""
+    """The most bytes that this process has used so far, of a GPU's or the machine's memory; None if not known."""
     if device == "cuda":
         return int(torch.cuda.max_memory_allocated())
     with suppress(OSError, ValueError, StopIteration):
@@ -42,7 +42,7 @@ def peak_bytes(device: str = "cpu") -> int | None:
 
 
 def left_in_container(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What a container's limit leaves; None where there is no limit. Pages of files that were read count as free."""
+    """The bytes that a container's limit leaves, or None without a limit. Cached pages of files count as free."""
     second = ("memory.max", "memory.current")
     first = ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
     for limit, usage in (second, first):
@@ -55,7 +55,7 @@ def left_in_container(root: Path = Path("/sys/fs/cgroup")) -> int | None:
 
 
 def size(count: float) -> str:
-    """Bytes as a person says them.
+    """A number of bytes in a unit for people.
 
     >>> size(1_500_000_000), size(96_000_000), size(2_640_000)
     ('1.5 GB', '96 MB', '2.6 MB')

@@ -1,10 +1,10 @@
-"""Numbers as a person says them."""
+"""Numbers and durations in words for people."""
 
 from __future__ import annotations
 
 
 def duration(seconds: float) -> str:
-    """In the two units that say it.
+    """A duration in its two largest units.
 
     >>> duration(597)
     '9 min 57 s'
@@ -19,7 +19,7 @@ def duration(seconds: float) -> str:
 
 
 def count(number: float) -> str:
-    """A large number, shortened.
+    """A large number in a short form.
 
     >>> count(1_803_000), count(950)
     ('1.8M', '950')

@@ -1,4 +1,4 @@
-"""Who else is training: one process is a world of size 1."""
+"""The processes that train together; a process that trains alone is a world of size 1."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from torch.distributed import distributed_c10d as c10d
 
 from quoth.system.errors import InputError, refused
 
-# Seconds: for all to be there, and for any of them to be waited for afterwards.
+# How many seconds processes wait for all to join, and for each other afterwards.
 JOIN_WITHIN = 120
 WAIT_AT_MOST = 1800
-# What gloo and NCCL say where one of them is gone.
+# Parts of the messages of gloo and NCCL when a process is gone.
 GONE = ("onnection closed", "onnection reset", "roken pipe", "NCCL", "Timed out waiting", "gloo")
 
 
 @dataclass(frozen=True)
 class World:
-    """This process's rank among `size` equals; on its own machine it is number `local` of `locals`.
+    """This process's rank among `size` processes; on its own machine it is number `local` of `locals`.
 
-    `store` is kept by whoever started the processes, and outlives them.
+    `store` belongs to the launcher that started the processes, and outlives them.
 
     >>> World().sum(3.0)
     tensor(3., dtype=torch.float64)
@@ -40,23 +40,23 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that writes files and speaks."""
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
     @property
     def launched(self) -> bool:
-        """Whether a launcher started it, be it the only one."""
+        """Whether a launcher started this process, even as the only one."""
         return self.store is not None
 
     def sum(self, value: Tensor | float) -> Tensor:
-        """The value summed over all processes, in at least its own precision; the same tensor on each."""
+        """The sum of all processes' values, in at least their own precision; every process gets the same tensor."""
         total = value.clone() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
         if self.size > 1:
             dist.all_reduce(total)
         return total
 
     def most(self, values: Sequence[float]) -> list[float]:
-        """The greatest of each value over all processes: how they agree on what a clock or a signal says."""
+        """The greatest of each value over all processes, by which they agree on what a clock or a signal says."""
         if self.size == 1:
             return list(values)
         greatest = torch.tensor(values, dtype=torch.float64)
@@ -64,18 +64,18 @@ class World:
         return greatest.tolist()
 
     def first(self, work: Callable[[], None]) -> None:
-        """Let the first process do something, for which all wait.
+        """Let the first process do `work` while all processes wait.
 
         Raises:
-            InputError: it could not, on all.
+            InputError: `work` raised it; all processes raise it too.
         """
         if problem := self.attempt(work):
             raise InputError(problem)
 
     def attempt(self, work: Callable[[], object]) -> str:
-        """Let the first process do something, for which all wait; why it could not, on all, or nothing.
+        """Let the first process do `work` while all wait; return the message of its InputError, or "", on all.
 
-        Whatever goes wrong, all processes come out of here: an error that is none of input is raised on all of them.
+        No process is left waiting if `work` fails: after any other error all processes raise one.
         """
         problem, error = "", None
         if self.leads:
@@ -88,13 +88,13 @@ class World:
         if self.size > 1:
             problem, broken = self.tell(problem), bool(self.most([float(error is not None)])[0])
             if broken and error is None:
-                raise RuntimeError("The first process failed at what all wait for; its own message says why.")
+                raise RuntimeError("The first process failed while the others waited; its own message says why.")
         if error is not None:
             raise error
         return problem
 
     def tell(self, text: str) -> str:
-        """What the first process says, on all of them."""
+        """The first process's text, on all processes."""
         if self.size == 1:
             return text
         length = int(self.most([len(text.encode()) if self.leads else 0])[0])
@@ -104,29 +104,29 @@ class World:
         return bytes(said.tolist()).decode()
 
     def remember(self, text: str) -> None:
-        """Leave something for the processes that are started where these end early."""
+        """Leave a text for the processes that are started if these die."""
         if self.store:
             self.store.set("remembered", text)
 
     def remembered(self) -> str | None:
-        """What processes before these have left."""
+        """The text that the processes before these left; None if there is none."""
         return self.store.get("remembered").decode() if self.store and self.store.check(["remembered"]) else None
 
 
 class Gone(InputError):  # noqa: N818
-    """Another process has died: not a matter of what was given, so it is worth another try."""
+    """Another process has died. The input is not at fault, so another try may succeed."""
 
     worth_another_try = True
 
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """The world that torchrun's environment describes, for as long as the block lasts; alone without one.
+    """The world that torchrun's environment describes, while the block lasts; without torchrun, a world of size 1.
 
-    Numbers on CPUs go by gloo, on CUDA devices by NCCL.
+    Tensors on CPUs are sent by gloo, and those on CUDA devices by NCCL.
 
     Raises:
-        InputError: the others do not come, or the environment is not whole.
+        InputError: the other processes do not join, or the environment is not complete.
     """
     size, launched = int(os.environ.get("WORLD_SIZE", "1")), "TORCHELASTIC_RESTART_COUNT" in os.environ
     if size == 1 and not launched:
@@ -135,7 +135,7 @@ def joined() -> Iterator[World]:
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         raise InputError(
-            f"WORLD_SIZE is {size}, but {', '.join(missing)} is not set; start by torchrun or quoth launch."
+            f"WORLD_SIZE is {size}, but {', '.join(missing)} is not set; start with torchrun or quoth launch."
         )
     rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     if torch.cuda.is_available() and local < torch.cuda.device_count():
@@ -143,8 +143,8 @@ def joined() -> Iterator[World]:
     try:
         shared = _store(rank, size)
         if shared.check(["refused"]):
-            raise SystemExit(refused())  # The process that was refused first has said why.
-        # Each start has keys of its own: what a process that died left behind would make the next wait for it. All
+            raise SystemExit(refused())  # The process that was refused first has printed the reason.
+        # Each start has its own keys, since keys that a dead process left would make the next one wait for it. All
         # processes are started together, so each has been started as often as the others.
         attempt = c10d.PrefixStore(f"attempt-{shared.add(f'starts-{rank}', 1)}", shared)
         dist.init_process_group(
@@ -157,7 +157,7 @@ def joined() -> Iterator[World]:
     except (dist.DistStoreError, dist.DistNetworkError, RuntimeError) as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise Gone(
-            f"Not all of {size} processes came to {where} within {JOIN_WITHIN} s; is it reached from every machine, "
+            f"Not all of {size} processes reached {where} within {JOIN_WITHIN} s; is it reachable from every machine, "
             f"and was the same command started on each? ({str(error).splitlines()[0]})"
         ) from error
     try:
@@ -181,7 +181,7 @@ def joined() -> Iterator[World]:
 
 
 def _store(rank: int, size: int) -> c10d.Store:
-    """Where processes find each other: at the launcher's store where it lends one."""
+    """The store where processes find each other: the launcher's store, if there is one."""
     within = timedelta(seconds=JOIN_WITHIN)
     agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
