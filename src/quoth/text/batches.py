@@ -1,4 +1,4 @@
-"""Batches as a pure function of (seed, step, rank): any step can be had again."""
+"""Batches as a pure function of (seed, step, rank), so that any step can be repeated."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 from quoth.system.errors import InputError
 from quoth.system.world import World
 
-# A target that PyTorch's cross_entropy leaves out.
+# The target that PyTorch's cross_entropy ignores.
 IGNORED = -100
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Token ids x (B, T), what follows each, y (B, T), and optionally how much each target counts.
+    """Token ids x (B, T), the targets y (B, T) that follow them, and optionally each target's weight (B, T).
 
-    A target that is IGNORED counts nothing, whatever its weight. `seed` is what dropout draws from where it is given,
-    so that a step's randomness can be had again too.
+    A target that is IGNORED does not count, whatever its weight. `seed`, if given, seeds dropout, so that a step's
+    randomness can be repeated too.
     """
 
     x_BT: Tensor
@@ -32,7 +32,7 @@ class Batch:
 
     @property
     def count(self) -> float:
-        """How many targets count, or the sum of their weights."""
+        """The number of targets that count, or the sum of their weights if there are weights."""
         counts_BT = self.y_BT != IGNORED
         return float(counts_BT.sum() if self.weight_BT is None else (self.weight_BT * counts_BT).sum())
 
@@ -43,14 +43,14 @@ class Batch:
 
 
 class BatchSource(Protocol):
-    """Anything whose `[step]` is that step's list of microbatches."""
+    """Anything that gives the list of a step's microbatches as `source[step]`."""
 
     def __getitem__(self, step: int) -> list[Batch]: ...
 
 
 @dataclass(frozen=True)
 class Later:
-    """A source whose steps begin `dropped` batches later: what a run goes on with past batches that did it harm."""
+    """A source that begins `dropped` batches later, with which a run continues after batches that did harm."""
 
     source: BatchSource
     dropped: int
@@ -60,11 +60,11 @@ class Later:
 
 
 class Windows:
-    """Shuffled windows of a token array, each seen once an epoch; every epoch cuts them at another offset.
+    """Shuffled windows of a token array, each seen once an epoch; every epoch cuts the array at another offset.
 
     A step takes the next `batch · accumulate` windows of one global order, and `windows[step]` is this rank's share of
-    them, as microbatches. What a step sees does not depend on how many ranks there are: they share its microbatches,
-    or where those are too few smaller ones.
+    them, as microbatches. A step's windows do not depend on the number of ranks: the ranks share its microbatches, or
+    smaller microbatches if there are too few.
 
     >>> windows = Windows(np.arange(1000), batch=2, context=8, seed=1)
     >>> batch, = windows[5]
@@ -96,7 +96,7 @@ class Windows:
 
     @property
     def tokens_per_step(self) -> int:
-        """Targets that all ranks together see in one step."""
+        """The number of targets in one step of all ranks together."""
         return self.batch * self.accumulate * self.context
 
     def __getitem__(self, step: int) -> list[Batch]:
@@ -112,7 +112,7 @@ class Windows:
         return Batch(window[:, :-1].contiguous(), window[:, 1:].contiguous(), seed=int(seed[0])).to(self.device)
 
     def starts(self, place: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where the windows at these places of the global order start."""
+        """The index of the first token of each window at these places of the global order."""
         epochs, within = np.divmod(place, self.per_epoch)
         start = np.empty_like(place)
         for epoch in np.unique(epochs):
@@ -125,13 +125,13 @@ class Windows:
 
 
 def shares(batch: int, accumulate: int, size: int) -> tuple[int, int]:
-    """How many windows a microbatch has, and how many windows each of `size` ranks takes in a step.
+    """The number of windows in a microbatch, and the number that each of `size` ranks takes in a step.
 
     >>> shares(32, 1, 2), shares(8, 4, 2), shares(8, 2, 4)
     ((16, 16), (8, 16), (4, 4))
 
     Raises:
-        InputError: a step's windows cannot be shared evenly.
+        InputError: the ranks cannot share a step's windows evenly.
     """
     whole, fewest = batch * accumulate, size * -(-accumulate // size)
     counts = (n for n in range(fewest, whole + 1, size) if whole % n == 0)
@@ -144,10 +144,10 @@ def shares(batch: int, accumulate: int, size: int) -> tuple[int, int]:
 
 
 def shuffled(index: NDArray[np.int64], size: int, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """A permutation of range(size), read at `index`, without ever being written out.
+    """The values at `index` of a random permutation of range(size), which is never stored as a whole.
 
-    A Feistel network permutes the next power of four; what falls outside walks on until it falls inside
-    (Black & Rogaway 2002, "Ciphers with arbitrary finite domains").
+    A Feistel network permutes range(n) for the next power of four n; a value outside range(size) is permuted again
+    until it lies inside (Black & Rogaway 2002, "Ciphers with arbitrary finite domains").
     """
     half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
     mask = np.uint64((1 << int(half)) - 1)
@@ -156,7 +156,7 @@ def shuffled(index: NDArray[np.int64], size: int, keys: NDArray[np.uint64]) -> N
     while todo.any():
         left, right = x[todo] >> half, x[todo] & mask
         for key in keys:
-            # The finaliser of splitmix64, as the round function.
+            # The round function is the finaliser of splitmix64.
             mixed = (right ^ key) * np.uint64(0xBF58476D1CE4E5B9)
             mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0x94D049BB133111EB)
             left, right = right, left ^ ((mixed >> np.uint64(32)) & mask)

@@ -1,4 +1,4 @@
-"""A corpus: a text as two memory-mapped arrays of token ids, train and validation, with a manifest."""
+"""A corpus: a text as two memory-mapped arrays of token ids, for training and validation, with a manifest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from quoth.text.reading import Survey, survey
 from quoth.text.tokenizer import Ids, Tokenizer, build, texts_of
 from quoth.text.tokenizer import read as read_tokenizer
 
-# A BPE learns no more from more, and its trainer counts in memory.
+# A BPE is trained on at most this many characters: more do not improve it, and its trainer holds its counts in memory.
 BPE_CHARACTERS = 20_000_000
 FORMAT = 2
 LIMITS = (TRAIN_SHARE, LARGEST_VALIDATION, BPE_CHARACTERS)
@@ -38,10 +38,10 @@ COUNTED = ("characters", "tokens", "bytes")
 
 @dataclass(frozen=True)
 class Corpus:
-    """Token ids to learn from and to be judged by, with the tokenizer that made them.
+    """The token ids for training and for validation, with the tokenizer that made them.
 
-    `manifest` says where they came from: the SHA-256 of the files and of the text, what was read and what was not, and
-    counts of characters, bytes and tokens.
+    `manifest` says where the ids came from: the SHA-256 of the files and of the text, what was read and what was not,
+    and counts of characters, bytes and tokens.
     """
 
     name: str
@@ -80,20 +80,20 @@ def corpus(
     keep_newlines: bool = False,
     cache: Path | None = None,
 ) -> Corpus:
-    r"""Open a corpus, tokenizing it first where that has not been done.
+    r"""Open a corpus, and tokenize it first if that has not been done.
 
     Args:
-        data: a named corpus, a file, a folder or a zip archive, or several of them with commas between.
-        tokenizer: characters, bytes, bpe:N, gpt2, or a tokenizer that is at hand.
-        separator: what stands between documents where the tokenizer has no end token, a blank line when left out;
-            plain text is split into documents where it stands.
+        data: a named corpus, a file, a folder or a zip archive; commas separate several of them.
+        tokenizer: characters, bytes, bpe:N, gpt2, or a `Tokenizer`.
+        separator: the text put between documents if the tokenizer has no end token, a blank line when left out;
+            plain text is also split into documents at it.
         column: the column of tables, or the key of rows, that holds the text.
-        keep_newlines: leave \r\n as it is.
-        cache: where token files are kept; `cache_folder()` when left out.
+        keep_newlines: whether \r\n stays as it is.
+        cache: the folder for token files; `cache_folder()` when left out.
 
-    Of a single text the first 90% of the characters are for training and the rest for validation, as in the lecture;
-    of one of more than ten million characters the last million. Of several documents as many characters are held out
-    in whole documents, chosen by their hashes.
+    In a single text the first 90% of the characters are for training and the rest for validation, as in the lecture;
+    if the text has more than ten million characters, the last million are for validation. Several documents hold out
+    as many characters, in whole documents that are chosen by their hashes.
 
     Raises:
         InputError: the data cannot be found, read or used.
@@ -102,7 +102,7 @@ def corpus(
     found = find(data, cache)
     spec = tokenizer if isinstance(tokenizer, str) else texts_of(tokenizer)
     sources = found.sources()
-    # Of a single file the content and the format count; of several also their names, which are told with the rest.
+    # For a single file, its content and format decide; for several files, their names decide too.
     name, *more = sources
     which = list(sources.items()) if more else [*_kind(name), sources[name]]
     decides = [FORMAT, which, spec, dataclasses.astuple(how), versions(found), *LIMITS]
@@ -116,16 +116,16 @@ def corpus(
 
 
 def versions(found: Found) -> dict[str, str]:
-    """The versions of the packages that decide what is read of these files; nothing where one is not installed."""
+    """The versions of the packages that decide what is read from these files; "" for one that is not installed."""
     archives = any(name.lower().endswith(".zip") for name in found.files)
     formats = FORMATS.values() if archives else [format_of(unpacked_name(name)) for name in found.files]
     return {package: _version(package) for package in sorted({p for made in formats for p in made.packages})}
 
 
 def encode(documents: Documents, tokenizer: Tokenizer, how: Reading) -> Iterator[tuple[Part, Ids]]:
-    """Each piece of the documents with its ids; after each of several documents stands the tokenizer's end token.
+    """Each part of the documents with its ids; if there are several, each document ends with the tokenizer's end token.
 
-    A tokenizer without one gets the separator instead, or a blank line, as text.
+    If the tokenizer has no end token, the separator or a blank line is encoded in its place.
     """
     token = end_token(tokenizer)
     text = documents.end(how) if token is None and len(documents) > 1 else ""
@@ -137,14 +137,14 @@ def encode(documents: Documents, tokenizer: Tokenizer, how: Reading) -> Iterator
 
 
 def end_token(tokenizer: Tokenizer) -> int | None:
-    """The id that stands after a document, where the tokenizer has one."""
+    """The id that ends a document, or None if the tokenizer has none."""
     return tokenizer.special.get(END_OF_TEXT, next(iter(tokenizer.ends), None))
 
 
 def encode_all(
     data: str, tokenizer: Tokenizer, *, separator: str = "", column: str = "", keep_newlines: bool = False
 ) -> tuple[Ids, list[str]]:
-    """The ids of all documents of some data, none held out, and what is to be said of how they were read.
+    """The ids of all documents of some data, with none held out, and remarks on how they were read.
 
     Raises:
         InputError: the data cannot be found or read.
@@ -158,7 +158,7 @@ def encode_all(
 
 @contextmanager
 def reading_folder(cache: Path | None = None) -> Iterator[Path]:
-    """A folder of the cache for what is unpacked while data are read; it is removed in the end."""
+    """A folder in the cache for files that are unpacked while data are read; it is removed at the end."""
     place = (cache or cache_folder()) / "reading"
     with writing(place):
         place.mkdir(parents=True, exist_ok=True)
@@ -167,7 +167,7 @@ def reading_folder(cache: Path | None = None) -> Iterator[Path]:
 
 
 def read(folder: Path, name: str) -> Corpus:
-    """The corpus that a folder of token files holds, memory-mapped."""
+    """The corpus in a folder of token files, which are memory-mapped."""
     manifest = read_json(folder / "manifest.json")
     dtype = np.dtype(manifest["dtype"])
     arrays = []
@@ -189,7 +189,7 @@ def _tokenize(found: Found, tokenizer: str | Tokenizer, how: Reading, folder: Pa
         def texts() -> Iterator[str]:
             left = BPE_CHARACTERS
             for text in documents.texts(end, only="train"):
-                # By lines, since the trainer holds many pieces at once.
+                # The text is passed in lines, since the trainer holds many pieces at once.
                 yield from text[:left].splitlines(True)
                 left -= len(text)
                 if left <= 0:
@@ -223,10 +223,10 @@ def _tokenize(found: Found, tokenizer: str | Tokenizer, how: Reading, folder: Pa
 
 
 def check_variety(seen: Survey, found: Found) -> None:
-    """Refuse a text that repeats one character.
+    """Refuse a text that repeats a single character.
 
     Raises:
-        InputError: it does.
+        InputError: the text does so.
     """
     if len(seen.alphabet) == 1:
         where = next(iter(found.files.values())) if len(found.files) == 1 else found.data
@@ -234,7 +234,7 @@ def check_variety(seen: Survey, found: Found) -> None:
 
 
 def _kind(name: str) -> list[str]:
-    """What of a file's name decides how it is read."""
+    """The parts of a file's name that decide how the file is read."""
     inner = unpacked_name(name)
     return [format_of(inner).name, name[len(inner) :].lower(), "zip" * name.lower().endswith(".zip")]
 

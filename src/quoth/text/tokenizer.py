@@ -38,7 +38,7 @@ CHAT = "chat.json"
 def build(spec: str, alphabet: str, texts: Callable[[], Iterator[str]]) -> Tokenizer:
     """The tokenizer that `--tokenizer` names: characters, bytes, bpe:N or gpt2.
 
-    `alphabet` is every character of the data; `texts` gives the training split's text, for BPE to learn from.
+    `alphabet` holds every character of the data; `texts` gives the training split's text, on which BPE is trained.
 
     Raises:
         InputError: there is no such tokenizer.
@@ -59,7 +59,7 @@ def load(text: str) -> Tokenizer:
     """The tokenizer that `dump` wrote, or that a Hugging Face `tokenizer.json` describes.
 
     Raises:
-        InputError: the text is no such thing, or has a part that quoth does not know.
+        InputError: the text is neither of them, or has a part that quoth does not know.
     """
     try:
         document = json.loads(text)
@@ -75,7 +75,7 @@ def load(text: str) -> Tokenizer:
 
 
 def read(folder: Path) -> Tokenizer:
-    """The tokenizer in a folder's `tokenizer.json`, and in `chat.json` where its answers end and how it chats.
+    """The tokenizer in a folder's `tokenizer.json`, with the end tokens and the chat template in its `chat.json`.
 
     Raises:
         InputError: a file is missing or damaged.
@@ -94,7 +94,7 @@ def read(folder: Path) -> Tokenizer:
 
 
 def texts_of(tokenizer: Tokenizer) -> dict[str, str]:
-    """The files that `read` needs to make this tokenizer again."""
+    """The texts, by file name, from which `read` makes this tokenizer again."""
     texts = {"tokenizer.json": tokenizer.dump()}
     if tokenizer.template or tokenizer.ends or tokenizer.begins:
         said = {"begins": list(tokenizer.begins), "ends": list(tokenizer.ends), "template": tokenizer.template}
