@@ -79,7 +79,7 @@ def test_train_for_a_person(quoth: Quoth, here: Path) -> None:
     result = quoth("train", "text.txt", *TINY, "--out", "second")
     assert result.err == ""
     lines = result.out.splitlines()
-    assert lines[0].startswith("text   text: 20.0k characters; 18.0k tokens to learn from, 2.0k to be judged by")
+    assert lines[0].startswith("text   text: 20.0k characters; 18.0k tokens for training, 2.0k for validation")
     assert lines[1].startswith("model  modern: ")
     assert "1 layer of width 32, context 32, vocabulary 23 (characters)" in lines[1]
     assert lines[2] == "run    6 steps on the CPU, 1 thread in float32, 4 windows of 32 tokens a step"

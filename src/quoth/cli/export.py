@@ -1,4 +1,4 @@
-"""`quoth export` writes a run as other programs load it."""
+"""`quoth export` writes a run in a form that other programs load."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from quoth.system.errors import InputError
 
 @dataclass
 class Arguments:
-    """Write a run as other programs load it: Hugging Face's transformers and vLLM, or llama.cpp and Ollama.
+    """Write a run in a form that other programs load: transformers and vLLM, or llama.cpp and Ollama.
 
     Attributes:
         run: a run's folder, its name, or latest.
         to: hf, a folder of safetensors and JSON, or gguf, one file.
-        dtype: f32, bf16, f16, or for gguf also q8_0.
-        out: the folder to write; exports/<to>-<dtype> in the run's when left out.
-        checkpoint: best or last.
-        json: one JSON object on stdout.
+        dtype: the number type of the weights: f32, bf16, f16, or for gguf also q8_0.
+        out: the folder to write; exports/<to>-<dtype> in the run's folder when left out.
+        checkpoint: which checkpoint to export: best or last.
+        json: print one JSON object on stdout.
     """
 
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="[RUN]")]] = "latest"

@@ -1,4 +1,4 @@
-"""`quoth import` makes a run of somebody else's model."""
+"""`quoth import` makes a run from a model of another program."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from quoth.system.errors import InputError
 
 @dataclass
 class Arguments:
-    """Make a run of somebody else's model: GPT-2, Llama, Qwen2 or Qwen3, from a Hugging Face folder or a GGUF file.
+    """Make a run from another model: GPT-2, Llama, Qwen2 or Qwen3, from a Hugging Face folder or a GGUF file.
 
-    Nothing in the files is run, and pickles are refused. The run can be sampled, served, evaluated with
-    eval --data FILE, and exported as any other.
+    No code in the files is run, and pickles are refused. The run can be sampled, served, evaluated with
+    eval --data FILE, and exported like any other.
 
     Attributes:
-        path: the folder or the file.
+        path: the model's folder or GGUF file.
         out: the run's folder; runs/<date>-import-<name> when left out.
-        json: one JSON object on stdout.
+        json: print one JSON object on stdout.
     """
 
     path: tyro.conf.Positional[str]

@@ -1,4 +1,4 @@
-"""What commands print: lines and tables for a person, or one JSON object on stdout and all else on stderr."""
+"""The output of commands: lines and tables for a person, or one JSON object on stdout and all else on stderr."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from rich.console import Console
 
 
 def console(as_json: bool) -> Console:
-    """The console for a person's lines: stdout, or stderr when stdout is for JSON."""
+    """The console for lines that a person reads: stdout, or stderr when stdout is for JSON."""
     stream = sys.stderr if as_json else sys.stdout
-    # Without colours rich would still write bold. A terminal would break lines within words; a file has no width.
+    # Without colours rich would still write bold text, so the colour system is None. Lines for a file are not wrapped.
     colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
     return Console(stderr=as_json, highlight=False, color_system=colours, soft_wrap=not stream.isatty())
 
 
 def width() -> int | None:
-    """The number of columns of stdout's terminal, or None where stdout is no terminal."""
+    """The number of columns of stdout's terminal, or None if stdout is no terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> Iterator[str]:
-    """Lines with the cells of each column under each other; columns whose numbers are in `right` are right-aligned.
+    """The rows as lines with aligned columns; columns whose numbers are in `right` are right-aligned.
 
     >>> list(columns([["a", "10"], ["bcd", "9"]], right={1}))
     ['a    10', 'bcd   9']
@@ -54,7 +54,7 @@ def wrapped(text: str, hang: int = 2) -> str:
 
 
 def is_live(screen: Console) -> bool:
-    """Whether lines may be drawn over: only on a terminal, outside CI, and unless NO_COLOR is set."""
+    """Whether lines may be redrawn: only on a terminal, outside CI, and if NO_COLOR is not set."""
     return screen.is_terminal and not os.environ.get("CI") and not os.environ.get("NO_COLOR")
 
 

@@ -1,4 +1,4 @@
-"""A run as a person sees it: one living line on a terminal, plain lines elsewhere."""
+"""Show a run to a person: one line that is updated on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BAR_WIDTH = 20
 
 
 class Progress:
-    """Shows a session's events; `summary` is what the last one said."""
+    """Shows a session's events; `summary` is the run's summary, from the last event."""
 
     def __init__(self, screen: Console, session: Session) -> None:
         self.screen, self.session = screen, session
@@ -60,7 +60,7 @@ class Progress:
             self.live.stop()
 
     def show(self, event: Event) -> None:
-        """Tell what happened."""
+        """Show an event."""
         match event:
             case Ready():
                 self._ready(event)
@@ -76,17 +76,17 @@ class Progress:
                 self._finished(dict(summary))
 
     def ask_folder(self, problem: str) -> Path | None:
-        """Another folder for a checkpoint that could not be written, asked for on a terminal."""
+        """Ask on a terminal for another folder for a checkpoint that could not be written; None if none is given."""
         if not sys.stdin.isatty() or not self.screen.is_terminal:
             return None
         if self.live:
             self.live.stop()
         self.screen.print(problem, style="yellow", markup=False)
-        given = self.screen.input("Another folder to save the model in (nothing: it is lost): ").strip()
+        given = self.screen.input("Another folder to save the model in (if you give none, it is lost): ").strip()
         return Path(given).expanduser() if given else None
 
     def _say_now(self, text: str) -> None:
-        """Where the line lives, what it waits for; elsewhere a line of its own."""
+        """Show what the run is doing: in the updated line on a terminal, elsewhere in a line of its own."""
         if self.live:
             self.live.update(Text(text, style="dim"))
         else:
@@ -99,7 +99,7 @@ class Progress:
     def _trained(self, event: Trained) -> None:
         if self.session.stop:
             last = "saving" if self.session.stop == "terminated" else "the last evaluation and checkpoint"
-            self._say_now(f"stopping: {last}; Ctrl-C again leaves it out")
+            self._say_now(f"stopping: {last}; Ctrl-C again skips this")
         elif self.live:
             self.live.update(self._line(event))
         elif time.monotonic() >= self.next_plain:
@@ -110,7 +110,7 @@ class Progress:
             )
 
     def _line(self, event: Trained) -> Table:
-        """A bar, and as much beside it as the terminal has room for, the most wanted first."""
+        """A progress bar, and beside it as many facts as the terminal has room for, the most important first."""
         said = [
             f"{duration(self._seconds_left(event.progress))} left",
             f"training {event.loss:.3f}",
@@ -173,7 +173,7 @@ class Progress:
 
 
 def introduction(s: Session) -> list[tuple[str, str]]:
-    """What is read, what learns, and how long on what."""
+    """The lines that introduce a run: its text, its model, and how long it trains on what hardware."""
     m, r, t = s.recipe.model, s.recipe.run, s.stage.tokenizer
     windows = r.batch * r.accumulate
     long = f"{r.minutes:g} minute{'s' * (r.minutes != 1)}" if r.minutes else f"{r.steps:,} steps"

@@ -1,4 +1,4 @@
-"""`quoth sample`: let a run write."""
+"""`quoth sample` generates text with a run's model."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ if TYPE_CHECKING:
     from quoth.generate.engine import Engine
     from quoth.generate.request import Generation, Request
 
-# So many texts are written side by side.
+# At most this many texts are generated at the same time.
 SLOTS = 32
-# More would fill the memory, or be a slip of the finger.
+# Larger numbers would fill the memory, or are typing errors.
 MOST_TEXTS, MOST_TOKENS, MOST_THREADS = 100_000, 10_000_000, 1024
 
 
 @dataclass
 class Arguments:
-    """Let a run write.
+    """Generate text with a run's model.
 
     Attributes:
         run: a run's folder, its name, or latest.
-        prompt: what it goes on from.
-        tokens: how many tokens it writes.
-        count: how many times.
-        temperature: 0 always takes the likeliest token; 1 is the model's own spread.
-        top_k: only the k likeliest tokens; 0 for all.
-        top_p: only the likeliest tokens that together reach this probability.
-        min_p: only tokens at least this share as likely as the likeliest.
-        repetition_penalty: more than 1 makes tokens that were there less likely.
-        seed: the same seed, the same text.
+        prompt: the text that the model continues.
+        tokens: how many tokens the model writes.
+        count: how many texts the model writes.
+        temperature: 0 always takes the likeliest token; 1 draws from the model's own probabilities.
+        top_k: draw only from the k likeliest tokens; 0 allows all.
+        top_p: draw only from the likeliest tokens that together reach this probability; 1 allows all.
+        min_p: draw only tokens at least this share as likely as the likeliest; 0 allows all.
+        repetition_penalty: a number above 1 makes tokens that occurred before less likely; 1 changes nothing.
+        seed: the seed of the random draws; the same seed gives the same text.
         stop: end before this text; may be given several times.
-        checkpoint: best or last.
-        weights: float32, bfloat16 or int8; smaller ones are read faster and are less exact.
-        threads: 0 tries out how many are fastest.
-        lookup: guess so many tokens at once from what was written before; the text stays the same.
-        stats: tell tokens per second, beside the bound that reading the weights sets.
-        json: one JSON object on stdout.
+        checkpoint: which checkpoint to use: best or last.
+        weights: float32, bfloat16 or int8; smaller types are read faster and are less exact.
+        threads: the number of CPU threads; 0 tries which number is fastest.
+        lookup: guess this many tokens at once from earlier text, which leaves the result the same; 0 guesses none.
+        stats: show tokens per second, and the limit that reading the weights sets.
+        json: print one JSON object on stdout.
     """
 
     run: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="[RUN]")]] = "latest"
@@ -89,10 +89,10 @@ def main(arguments: list[str], started: float) -> None:
 
 
 def check_numbers(a: Arguments) -> None:
-    """Refuse numbers that cannot be meant, before a run is loaded.
+    """Refuse numbers that are out of range, before a run is loaded.
 
     Raises:
-        InputError: the first flag whose number is too small or too large.
+        InputError: a number is too small or too large; the message names the first such flag.
     """
     from quoth.generate.slots import GUESSES
 
@@ -105,7 +105,7 @@ def check_numbers(a: Arguments) -> None:
 
 
 def requests(a: Arguments, engine: Engine) -> list[Request]:
-    """What the flags ask for, once for each text."""
+    """One request for each text that the flags ask for."""
     from quoth.generate.request import Request
     from quoth.recipes.load_engine import sampling_of
 
@@ -118,7 +118,7 @@ def requests(a: Arguments, engine: Engine) -> list[Request]:
 
 
 def tell_window(a: Arguments, engine: Engine, request: Request) -> None:
-    """Say once where the context is too short for all that there will be."""
+    """Say once if the context is too short for the prompt and the text to be written."""
     if len(request.prompt) > engine.context:
         said = f"The prompt is longer than the context of {engine.context} tokens: only its end is read."
     elif len(request.prompt) + a.tokens > engine.context and not a.json:
@@ -129,7 +129,7 @@ def tell_window(a: Arguments, engine: Engine, request: Request) -> None:
 
 
 def written(a: Arguments, engine: Engine, asked: list[Request]) -> list[Generation]:
-    """The texts; one alone is shown as it comes."""
+    """Generate and print the texts; a single text is printed token by token."""
     if a.json:
         return engine.generate(asked)
     if len(asked) > 1:
@@ -150,7 +150,7 @@ def written(a: Arguments, engine: Engine, asked: list[Request]) -> list[Generati
 
 
 def statistics(engine: Engine, tokens: int, seconds: float) -> dict[str, Any]:
-    """How fast it was, and how fast one text could be if reading the weights were all there is to do."""
+    """The speed of decoding, and the speed of one text if reading the weights were the only work."""
     from quoth.system.device import read_seconds
 
     bound = 1 / read_seconds(engine.decoder.weight_bytes)
@@ -166,7 +166,7 @@ def statistics(engine: Engine, tokens: int, seconds: float) -> dict[str, Any]:
 
 
 def tell(known: dict[str, Any]) -> None:
-    """The statistics for a person."""
+    """Print the statistics in a sentence."""
     from quoth.system.memory import size
 
     console(True).print(

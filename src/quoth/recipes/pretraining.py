@@ -43,8 +43,8 @@ def pretraining(recipe: Recipe, corpus: Corpus, hardware: Hardware, world: World
 
     part = f"the first {count(len(judged))} of " if len(judged) < len(corpus.validation) else ""
     about = (
-        f"{count(corpus.manifest['characters'])} characters; {count(len(corpus.train))} tokens to learn from, "
-        f"{part}{count(len(corpus.validation))} to be judged by"
+        f"{count(corpus.manifest['characters'])} characters; {count(len(corpus.train))} tokens for training, "
+        f"{part}{count(len(corpus.validation))} for validation"
     )
     source = SOURCES.get(recipe.data.data)
     return Stage(
