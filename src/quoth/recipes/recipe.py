@@ -58,7 +58,7 @@ class RunConfig:
         seed: the seed of all random numbers: for weights, batches, dropout and samples.
         evaluate_every: the number of steps between evaluations; 0 spends at most 3% of the time on evaluations.
         validation_tokens: how many tokens of the validation split an evaluation uses; 0 uses all of them.
-        checkpoint_every: the number of steps between checkpoints, besides the one before each evaluation; 0 for none.
+        checkpoint_every: the number of steps between checkpoints, besides the one before each evaluation; 0 adds none.
         checkpoint_minutes: the longest time without a new checkpoint, in minutes; 0 saves one after each step.
         keep_last: how many of the newest checkpoints are kept, besides the best one.
         keep_every: a checkpoint is never deleted when its step is a multiple of this number; 0 for no such rule.

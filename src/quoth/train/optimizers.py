@@ -28,8 +28,8 @@ class OptimizerConfig:
         beta1: AdamW's decay rate of the gradients' running mean, at least 0 and below 1.
         beta2: AdamW's decay rate of the squared gradients' running mean, at least 0 and below 1.
         clip: the largest global norm of the gradients, which are scaled down to it; 0 does not clip.
-        warmup: the first share of the run, in which the learning rate rises to its peak; 0 for none.
-        cooldown: the last share of the run, in which the learning rate falls to zero; 0 for none.
+        warmup: the share of the run, at its start, in which the learning rate rises to its peak; 0 for none.
+        cooldown: the share of the run, at its end, in which the learning rate falls to zero; 0 for none.
     """
 
     optimizer: Literal["muon", "adamw"] = "muon"
