@@ -147,7 +147,7 @@ def test_a_run_goes_on_as_it_began(place: Path) -> None:
     config = place / "run/config.toml"
     before = config.read_text()
     config.write_text(before.replace("width = 32 ", "width = 64 "))
-    with pytest.raises(InputError, match=r"has changed since the run began: width is 64 and was 32\. Put it back"):
+    with pytest.raises(InputError, match=r"has changed since the run began: width is 64 and was 32\. Undo that change"):
         resume()
     config.write_text(before)
     with (place / "text.txt").open("a") as file:

@@ -82,7 +82,7 @@ class Progress:
         if self.live:
             self.live.stop()
         self.screen.print(problem, style="yellow", markup=False)
-        given = self.screen.input("Another folder to save the model in (if you give none, it is lost): ").strip()
+        given = self.screen.input("Another folder to save the model in (without one the model is lost): ").strip()
         return Path(given).expanduser() if given else None
 
     def _say_now(self, text: str) -> None:
