@@ -165,7 +165,7 @@ def test_it_says_what_its_bits_depend_on_and_has_changed(place: Path, monkeypatc
     notes = [event.text for event in resume().events() if isinstance(event, Note)]
     assert notes == [
         f"The run began with torch {facts['torch']} (now 9.0); cpu {facts['cpu']} (now another): it goes on, but not "
-        "to the same bits as without a break."
+        "bit for bit as without a break."
     ]
 
 
