@@ -121,7 +121,7 @@ def test_a_finished_run_can_be_made_longer(place: Path) -> None:
     assert longer.summary["steps"] == 15
     assert read_recipe(place / "run").run.steps == 15
     text = (place / "run/config.toml").read_text()
-    assert "flag, when it went on" in text
+    assert "flag, when it was resumed" in text
     assert "as it began" in text
     (*_, by_time) = resume(minutes=4.0 / 60 + longer.summary["seconds"] / 60).events()
     assert by_time.summary["steps"] > 15

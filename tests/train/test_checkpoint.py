@@ -182,7 +182,7 @@ def test_a_block_of_ones_own_is_loaded_with_that_block_and_else_named(tmp_path):
         quoth.load(tmp_path / "mine")
     assert str(refused.value) == (
         f"{tmp_path / 'mine'} was trained with the block {__name__}:Other, and the block here is "
-        f"quoth.model.gpt:Block; load it in Python, by quoth.load('{tmp_path / 'mine'}', block=...)."
+        f"quoth.model.gpt:Block; load it in Python with quoth.load('{tmp_path / 'mine'}', block=...)."
     )
     plain = GPT(model.config)
     quoth.save(tmp_path / "plain", plain, Characters("abcdefghijk"), {})

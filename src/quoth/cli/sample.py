@@ -172,6 +172,6 @@ def tell(known: dict[str, Any]) -> None:
     console(True).print(
         f"{known['tokens']:,} tokens in {known['seconds']:.2f} s: {known['tokens_per_second']:,.0f} a second, on "
         f"{known['threads']} thread{'s' * (known['threads'] != 1)}. Reading {size(known['weight_bytes'])} of weights "
-        f"for each would allow {known['bound_tokens_per_second']:,.0f} for one text.",
+        f"for each token would allow {known['bound_tokens_per_second']:,.0f} a second for one text.",
         style="dim",
     )

@@ -74,8 +74,8 @@ def disk_problem(folder: Path, one: int, keep_last: int) -> tuple[str, str]:
         return f"{room}; give --out a folder on a larger disk.", ""
     if free < want:
         return "", (
-            f"The checkpoints that are kept take up to {size(want)}, but {folder} has room for {size(free)}: fewer "
-            "--keep-last or a larger disk would keep all."
+            f"The checkpoints that are kept take up to {size(want)}, but {folder} has room for {size(free)}; a "
+            "smaller --keep-last or a larger disk would keep all of them."
         )
     return "", ""
 

@@ -70,7 +70,7 @@ def resume_session(resume: str, flags: dict[str, Any], others: list[str], starte
     if recipe.run.steps and flags and session.state.step >= recipe.run.steps:
         raise InputError(f"{folder} has taken {session.state.step:,} steps already; give more --steps to go on.")
     if flags and world.leads:
-        known = with_origins(recipe, lambda name: "flag, when it went on" if name in flags else "as it began")
+        known = with_origins(recipe, lambda name: "flag, when it was resumed" if name in flags else "as it began")
         write_atomic(folder / "config.toml", to_toml(known))
     return session
 

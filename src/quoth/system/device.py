@@ -88,8 +88,8 @@ def _device(wanted: str, reasons: dict[str, str]) -> str:
     if torch.cuda.is_available():
         here.insert(0, "cuda")
     if wanted == "auto":
-        reasons["device"] = {"cuda": "a CUDA device is here", "mps": "an Apple GPU is here"}.get(
-            here[0], "no GPU is here"
+        reasons["device"] = {"cuda": "there is a CUDA device", "mps": "there is an Apple GPU"}.get(
+            here[0], "there is no GPU"
         )
         return here[0]
     if wanted not in here:
@@ -207,7 +207,7 @@ def synchronize(device: str) -> None:
 def can_compile(device: str) -> tuple[bool, str]:
     """Whether torch.compile can work here, and why."""
     if device == "mps":
-        return False, "torch.compile is young on Apple GPUs"
+        return False, "torch.compile is not mature on Apple GPUs"
     if device == "cuda":
         return True, "Triton makes the kernels"
     if not (compiler := cpp_compiler()):

@@ -217,7 +217,7 @@ def load_weights(folder: Path, model: GPT) -> None:
     if trained != here:
         how = "" if trained == name_of(Block) else ", block=..."
         raise InputError(
-            f"{folder} was trained with the block {trained}, and the block here is {here}; load it in Python, by "
+            f"{folder} was trained with the block {trained}, and the block here is {here}; load it in Python with "
             f"quoth.load({str(folder)!r}{how})."
         )
     wanted = distinct(model)

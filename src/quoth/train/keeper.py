@@ -175,7 +175,7 @@ def _candidates(run: Path, which: str) -> Iterator[Path]:
 
 
 def _best(run: Path) -> str | None:
-    """The name of the best checkpoint; None where it is not known yet, or not any more: see `kept_problem`."""
+    """The name of the best checkpoint; None if it is not known, for which `kept_problem` gives the reason."""
     folder = run / "checkpoints"
     try:
         known = read_json(folder / KEPT)
@@ -186,7 +186,7 @@ def _best(run: Path) -> str | None:
 
 
 def kept_problem(run: Path) -> str:
-    """What is wrong with the file that says which checkpoint is the best, in words; or nothing."""
+    """A sentence on what is wrong with the file that names the best checkpoint; "" if nothing is wrong."""
     path = run / "checkpoints" / KEPT
     if not path.exists() or _best(run) is not None:
         return ""
