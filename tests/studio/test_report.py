@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from quoth.studio import page, report
+from quoth.studio import report
 from quoth.studio.report import write_report
 from quoth.system.errors import InputError
 
@@ -286,14 +286,6 @@ def test_long_runs_stay_small(run: Path) -> None:
     with (run / "metrics.jsonl").open("w") as file:
         file.writelines(json.dumps(line) + "\n" for line in metrics(200_000))
     assert write_report(run).stat().st_size < 300_000
-
-
-@pytest.mark.parametrize(
-    ("number", "words"),
-    [(950, "950"), (9999, "9,999"), (9999.7, "10K"), (1_792_320, "1.8M"), (999_960, "1M"), (124_439_808, "124M")],
-)
-def test_counts_read_well(number: float, words: str) -> None:
-    assert page.short(number) == words
 
 
 def test_writes_whole_or_not_at_all(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

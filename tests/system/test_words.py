@@ -16,7 +16,16 @@ def test_durations_read_well(seconds: float, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(950, "950"), (1000, "1.0k"), (1_803_000, "1.8M"), (7e9, "7.0B"), (15.6e12, "15.6T")]
+    ("number", "words"),
+    [
+        (950, "950"),
+        (999.97, "1.0k"),
+        (1000, "1.0k"),
+        (999_960, "1.0M"),
+        (1_803_000, "1.8M"),
+        (7e9, "7.0B"),
+        (15.6e12, "15.6T"),
+    ],
 )
 def test_count(number: float, words: str) -> None:
     assert count(number) == words

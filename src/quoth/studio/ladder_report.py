@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from quoth.studio.charts import Markup, bar
-from quoth.studio.page import Parts, exact, joined, short
+from quoth.studio.page import Parts, exact, joined
 from quoth.studio.record import plural
 from quoth.system.files import write_atomic
-from quoth.system.words import duration
+from quoth.system.words import count, duration
 
 parts = Parts("ladder.html")
 FILMED = (
@@ -62,7 +62,7 @@ def _rows(rungs: list[dict[str, Any]], *, faithful: bool) -> Iterator[Markup]:
             "rung",
             name=rung["name"],
             bar=bar(loss / worst, f"{loss:.3f} nats per token"),
-            parameters=short(rung["parameters"]),
+            parameters=count(rung["parameters"]),
             steps=f"{rung['steps']:,.0f}",
             time=duration(rung["seconds"]),
             train=f"{rung['train_loss']:.3f}",

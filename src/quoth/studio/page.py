@@ -55,15 +55,3 @@ def hundredths(value: float) -> str:
 def exact(value: float) -> str:
     """With four places, or as many as say something."""
     return f"{value:.4f}".rstrip("0").rstrip(".")
-
-
-def short(number: float) -> str:
-    """With K, M, B or T.
-
-    >>> short(1_796_672)
-    '1.8M'
-    """
-    if number < 9999.5:
-        return f"{number:,.0f}"
-    size, sign = next(s for s in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")) if number >= 0.9995 * s[0])
-    return (f"{number / size:.0f}" if number >= 99.95 * size else f"{number / size:.1f}".removesuffix(".0")) + sign

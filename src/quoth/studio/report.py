@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from quoth.studio.charts import Axis, Markup, Plot, Show, bar, smooth, thin
-from quoth.studio.page import Parts, exact, hundredths, joined, short
+from quoth.studio.page import Parts, exact, hundredths, joined
 from quoth.studio.record import Fields, Reading, Record, finite, plural, read_record, readings, step_of
 from quoth.system.errors import InputError
 from quoth.system.files import write_atomic
-from quoth.system.words import duration
+from quoth.system.words import count, duration
 
 parts = Parts("report.html")
 ENDS = {
@@ -58,7 +58,7 @@ def _lede(record: Record) -> str:
     facts, machine = record.facts, record.environment
     parameters, seconds, loss, bits = map(record.number, ("parameters", "seconds", "validation_loss", "bits_per_byte"))
     unit = {"characters": "character", "bytes": "byte"}.get(str(facts["tokenizer"]), "token")
-    said = f"A GPT of {short(parameters)} parameters" if parameters else "A GPT"
+    said = f"A GPT of {count(parameters)} parameters" if parameters else "A GPT"
     said += f" read {facts['data']}"
     said += "" if seconds is None else f" for {duration(seconds)}"
     if machine.get("device", "cpu") != "cpu":
@@ -78,10 +78,10 @@ def _numbers(record: Record) -> Iterator[Markup]:
         ("Bits per byte", record.number("bits_per_byte"), hundredths, "of validation text"),
         ("Perplexity", None if loss is None else math.exp(min(loss, 700)), hundredths, "equally likely choices"),
         ("Training loss", record.number("train_loss"), hundredths, "nats per token"),
-        ("Parameters", record.number("parameters"), short, "trained numbers"),
-        ("Read", record.number("tokens"), short, "tokens"),
-        ("Steps", record.number("steps"), short, "" if best is None else f"the best was {best:,.0f}"),
-        ("Time", record.number("seconds"), duration, "" if speed is None else f"{short(speed)} tokens a second"),
+        ("Parameters", record.number("parameters"), count, "trained numbers"),
+        ("Read", record.number("tokens"), count, "tokens"),
+        ("Steps", record.number("steps"), "{:,.10g}".format, "" if best is None else f"the best was {best:,.0f}"),
+        ("Time", record.number("seconds"), duration, "" if speed is None else f"{count(speed)} tokens a second"),
     ]
     for name, value, show, unit in rows:
         yield parts.render("number", name=name, value="–" if value is None else show(value), unit=unit)
@@ -98,7 +98,7 @@ def _curves(record: Record) -> Markup:
     time = Axis(begin, max(begin + 0.1, *(r.seconds for r in every)))
     small = [
         _small_chart("Learning rate, share of its peak", time, rate, "{:.0%}".format) if rate else "",
-        _small_chart("Speed, tokens per second", time, speed, short) if speed else "",
+        _small_chart("Speed, tokens per second", time, speed, count) if speed else "",
     ]
     large = parts.render("loss", chart=_loss_chart(time, loss, validation)) if loss or validation else ""
     return parts.render("curves", charts=joined([large, parts.many("pair", small)]))

@@ -21,10 +21,10 @@ def duration(seconds: float) -> str:
 def count(number: float) -> str:
     """A large number in a short form.
 
-    >>> count(1_803_000), count(950)
-    ('1.8M', '950')
+    >>> count(1_803_000), count(999_960), count(950)
+    ('1.8M', '1.0M', '950')
     """
     for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if number >= limit:
+        if number >= 0.99995 * limit:  # What is rounded up to a unit is said in that unit.
             return f"{number / limit:.1f}{unit}"
     return f"{number:.0f}"
