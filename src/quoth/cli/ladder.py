@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from quoth.recipes.climb import Ladder, Outcome
 
+MOST_SEEDS = 1000
+
 
 @dataclass
 class Arguments:
@@ -27,14 +29,17 @@ class Arguments:
 
     Attributes:
         data: a named corpus (shakespeare, plays), a file, folder or zip archive of texts; read in characters.
-        rung: only one: bigram, embedding, one-head, many-heads, think, residual, norm or scaled.
-        faithful: as filmed, with the lecture's scale, initialisation and sampled loss; and as corrected, beside it.
-        seeds: how many times each rung is trained.
-        seed: the first seed.
-        steps: steps of each small rung; 0 for the lecture's, 3,000 for the bigram and 5,000 for the others.
-        minutes: for the scaled rung.
-        out: where the report goes; runs/<date>-ladder-<data> when left out.
-        json: one JSON object on stdout.
+        rung: the one rung to train: bigram, embedding, one-head, many-heads, think, residual, norm or scaled; all of
+            them when left out.
+        faithful: whether each small rung is trained as the lecture's film shows it, with the film's scale of scores,
+            first weights and sampled loss; the loss of the corrected rung is shown beside it.
+        seeds: how many times each rung is trained, each time with the next seed; at most 1,000.
+        seed: the number that decides the first training's random draws.
+        steps: how many steps each small rung is trained; 0 for as many as in the lecture, which are 3,000 for the
+            bigram and 5,000 for the others.
+        minutes: how many minutes the scaled rung is trained.
+        out: the folder for the report; runs/<date>-ladder-<data> when left out.
+        json: print one JSON object on stdout.
     """
 
     data: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="[DATA]")]] = "shakespeare"
@@ -57,8 +62,12 @@ def main(arguments: list[str], started: float) -> None:
     from quoth.train.run import new_run
 
     rungs = rungs_named(a.rung)
-    if a.seeds < 1 or not a.minutes > 0 or min(a.steps, a.seed) < 0 or a.seed >= 2**32:
-        raise InputError("seeds and minutes must be above 0, seed and steps 0 or more, and seed below 2³².")
+    if not 1 <= a.seeds <= MOST_SEEDS:
+        raise InputError(f"seeds must lie in [1, {MOST_SEEDS:,}], not {a.seeds}.")
+    if not a.minutes > 0 or a.steps < 0:
+        raise InputError("minutes must be above 0, and steps 0 or more.")
+    if not 0 <= a.seed <= 2**32 - a.seeds:
+        raise InputError(f"seed must lie in [0, 2³² - seeds], so that every seed is below 2³², but it is {a.seed}.")
     text = corpus(a.data)
     folder = new_run(a.out, "ladder", text.name)
     ladder = Ladder(a.data, folder, rungs, range(a.seed, a.seed + a.seeds), a.faithful, a.steps, a.minutes)

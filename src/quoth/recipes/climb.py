@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
 from collections import deque
@@ -23,6 +22,7 @@ from quoth.ladder.rung import SMALL, Rung
 from quoth.model.gpt import GPT
 from quoth.recipes.start import start
 from quoth.studio.ladder_report import write_ladder_report
+from quoth.system.device import cores
 from quoth.system.errors import InputError, suggestion
 from quoth.system.files import write_atomic
 from quoth.text.corpus import Corpus, corpus
@@ -75,7 +75,7 @@ class Ladder:
     def climb(self) -> Iterator[tuple[str, int, Outcome]]:
         """Train every rung with every seed, the small ones a process a core, and tell of each when it is done."""
         tasks = [(name, seed) for name in self.rungs if name in RUNGS for seed in self.seeds]
-        workers = min(len(tasks), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+        workers = min(len(tasks), cores())
         # Starting a process takes longer than a few steps do.
         if workers > 1 and not 0 < self.steps < 500:
             with get_context("spawn").Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
