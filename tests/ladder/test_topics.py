@@ -1,17 +1,29 @@
 """Every topic runs on a text, says something, and is short enough to be read aloud."""
 
+import re
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
 
 import quoth.ladder
-from quoth.ladder import batches, communication, encoder, pig_latin, scaling, sizes, translation
+from quoth.ladder import (
+    averaging,
+    batches,
+    bigram,
+    communication,
+    heads,
+    pig_latin,
+    scaling,
+    sizes,
+    tokens,
+    translation,
+)
 from quoth.ladder.lesson import Lesson
-from quoth.ladder.parts import Curves, Graph, Say, Show, Table
-from quoth.ladder.rung import Rung
-from quoth.ladder.topics import TOPICS, WITHOUT_TEXT, topic
+from quoth.ladder.parts import Curves, Graph, Part, Say, Show, Table
+from quoth.ladder.topics import NEEDED, TOPICS, WITHOUT_TEXT, topic
 from quoth.model.gpt import GPT
 from quoth.model.seq2seq import Seq2Seq
 from quoth.system.errors import InputError
@@ -20,13 +32,32 @@ FILES = sorted(Path(quoth.ladder.__file__).parent.rglob("*.py"))
 
 
 @pytest.fixture
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small models are trained for a few steps."""
-    train = Rung.train
-    monkeypatch.setattr(Rung, "train", lambda rung, model, corpus, seed, steps=0: train(rung, model, corpus, seed, 20))
-    monkeypatch.setattr(encoder, "train", lambda lesson, steps, real=encoder.train: real(lesson, 5))
-    real = translation.train
-    monkeypatch.setattr(translation, "train", lambda model, learned, seed: real(model, learned, seed, 5))
+def brief(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Small models are trained for a few steps, and kept for one test."""
+    learn = Lesson.learn
+    monkeypatch.setenv("QUOTH_CACHE", str(tmp_path))
+    monkeypatch.setattr(
+        Lesson,
+        "learn",
+        lambda lesson, model, name, training, steps, *rest: learn(lesson, model, name, islice(training, 5), 5, *rest),
+    )
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is trained, timed or judged: what is shown of the text does not depend on it."""
+    monkeypatch.setattr(Lesson, "learn", lambda lesson, model, *unused: model.eval())
+    monkeypatch.setattr(Lesson, "loss", lambda *unused: 1.0)
+    monkeypatch.setattr(translation, "exact", lambda *unused: 1.0)
+    monkeypatch.setattr(bigram, "written", lambda *unused: "")
+    monkeypatch.setattr(tokens, "SPECS", ("characters", "bytes"))
+    for module in (averaging, heads):
+        monkeypatch.setattr(module, "milliseconds", lambda *unused: 1.0)
+
+
+def shown(name: str, text: str, lesson: Lesson) -> list[Part]:
+    torch.manual_seed(lesson.seed)
+    return list(topic(name)(Lesson(text, lesson.corpus, lesson.seed)))
 
 
 @pytest.mark.parametrize("name", TOPICS)
@@ -47,19 +78,57 @@ def test_a_topic_explains_itself(name: str, lesson: Lesson) -> None:
 
 
 @pytest.mark.parametrize("name", TOPICS)
-@pytest.mark.usefixtures("one_thread")
-def test_a_topic_is_shown_on_the_text(name: str, lesson: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Rung, "train", lambda *unused: iter(()))
-    monkeypatch.setattr(encoder, "train", lambda lesson, steps, real=encoder.train: real(lesson, 0))
-    monkeypatch.setattr(translation, "train", lambda *unused: iter(()))
-    monkeypatch.setattr("quoth.ladder.averaging.milliseconds", lambda *unused: 1.0)
-    monkeypatch.setattr("quoth.ladder.heads.milliseconds", lambda *unused: 1.0)
+@pytest.mark.usefixtures("untrained", "one_thread")
+def test_a_topic_is_shown_on_the_text(name: str, lesson: Lesson) -> None:
+    same = str(shown(name, "the king is here", lesson)) == str(shown(name, "what so rich a man", lesson))
+    assert same == (name in WITHOUT_TEXT)
 
-    def shown(text: str) -> str:
-        torch.manual_seed(lesson.seed)
-        return str(list(topic(name)(Lesson(text, lesson.corpus, lesson.seed))))
 
-    assert (shown("the king is here") == shown("what so rich a man")) == (name in WITHOUT_TEXT)
+LINE = "the king and queen of the sea and the night"
+TEXTS = ["t", "th", "sea", "the sea", "the king", "the night", LINE[:22], LINE[:24], LINE[:25], LINE, 100 * f"{LINE} "]
+
+
+@pytest.mark.parametrize("name", [name for name in TOPICS if name not in WITHOUT_TEXT])
+@pytest.mark.usefixtures("untrained", "one_thread")
+def test_a_topic_shows_all_of_a_text_or_says_what_it_leaves_out_or_refuses_it(name: str, lesson: Lesson) -> None:
+    for text in TEXTS:
+        if len(text) < NEEDED.get(name, 1):
+            with pytest.raises(InputError, match=f"^The topic {name} needs a text of at least .*, but this one has"):
+                shown(name, text, lesson)
+            continue
+        parts = shown(name, text, lesson)
+        first = parts[0].text if isinstance(parts[0], Say) else ""
+        if found := re.match(r"The text has ([\d,]+) tokens; shown are the first (\d+): (.*)\.$", first):
+            every, most, cut = int(found[1].replace(",", "")), int(found[2]), found[3]
+            assert every == len(text) > most and cut == repr(text[:most])
+        elif name == "translation" and "different words" in first:
+            continue
+        else:
+            most = len(text)
+        # The last token that is shown makes a difference, so none before it is the last.
+        other = shown(name, text[: most - 1] + ("y" if text[most - 1] != "y" else "k") + text[most:], lesson)
+        assert str(parts[bool(found) :]) != str(other[bool(found) :]), text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("of any sort", None),
+        ("unimaginativeness of", "Of the text's 2 different words of the letters a to z, 1 are translated"),
+        (". .", "Of the text's 0 different words of the letters a to z, 0 are translated"),
+        (" ".join(f"{a}{b}" for a in "abcde" for b in "xyz"), None),
+        (
+            " ".join(f"{a}{b}" for a in "abcdef" for b in "xyz"),
+            "Of the text's 18 different words .*, 16 are translated",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("untrained", "one_thread")
+def test_a_translation_says_which_words_it_leaves_out(text: str, said: str | None, lesson: Lesson) -> None:
+    first = shown("translation", text, lesson)[0]
+    assert isinstance(first, Say) == (said is not None)
+    if said is not None:
+        assert isinstance(first, Say) and re.match(said, first.text)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -78,9 +147,9 @@ def test_an_unknown_topic_suggests_the_nearest() -> None:
         topic("atention")
 
 
-def test_a_text_too_short_says_what_it_needs(lesson: Lesson) -> None:
-    with pytest.raises(InputError, match="has 3 tokens, but a topic needs at least 9"):
-        Lesson("the", lesson.corpus)
+def test_an_empty_text_is_refused(lesson: Lesson) -> None:
+    with pytest.raises(InputError, match="The text is empty"):
+        Lesson("", lesson.corpus)
 
 
 def test_unknown_characters_are_named(lesson: Lesson) -> None:
@@ -90,7 +159,7 @@ def test_unknown_characters_are_named(lesson: Lesson) -> None:
 
 def test_a_chunk_holds_as_many_examples_as_tokens_but_one(lesson: Lesson) -> None:
     text = lesson.text
-    assert batches.examples(lesson) == [(text[:t], text[t]) for t in range(1, 9)]
+    assert batches.examples(lesson) == [(text[:t], text[t]) for t in range(1, 24)]
 
 
 def test_edges_are_the_weights_heaviest_first() -> None:

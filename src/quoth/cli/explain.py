@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
+from rich.cells import cell_len
+from rich.text import Text
 
 from quoth.cli.arguments import parse
-from quoth.cli.output import columns, plain, print_json, warn, wrapped
+from quoth.cli.output import columns, console, is_live, plain, print_json, warn, width, wrapped
 from quoth.cli.settings import words
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
     from torch import Tensor
 
     from quoth.ladder.parts import Part
     from quoth.text.corpus import Corpus
 
+# Seconds between two lines on what is being done, where they cannot be drawn over.
+LINE_EVERY = 3.0
 TEXT = "First Citizen:\nBefore we proceed any further, hear me speak."
 
 
@@ -28,12 +35,13 @@ class Arguments:
     """Explain one idea of the lecture by running it. Without a topic, list them.
 
     Attributes:
-        topic: such as batches, averaging, attention, scaling or residual.
-        text: what it is shown on; when left out, a line of Shakespeare, or the first line of the data.
-        data: what small models learn from, and whose characters are known: a named corpus, a file or a folder.
-        seed: of everything random.
-        out: a folder for the drawings (.svg, .dot) and the numbers (.json).
-        json: one JSON object on stdout.
+        topic: the idea to explain, such as batches, averaging, attention, scaling or residual.
+        text: the text that the idea is shown on; a line of Shakespeare or the first line of the data when left out.
+        data: the text that small models learn from, whose characters alone TEXT may have: a named corpus (shakespeare,
+            plays), a file or a folder.
+        seed: the number that decides every random draw; the same seed gives the same numbers again.
+        out: the folder to write drawings (.svg, .dot) and numbers (.json) to.
+        json: print one JSON object on stdout.
     """
 
     topic: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="[TOPIC]", help_behavior_hint="")]] = None
@@ -69,14 +77,19 @@ def main(arguments: list[str], started: float) -> None:
     torch.manual_seed(a.seed)
     known = corpus(a.data)
     text = a.text if a.text is not None else TEXT if a.data == "shakespeare" else first_line(known)
-    lesson = Lesson(text, known, a.seed)
+    working = Working(console(as_json=True))
+    lesson = Lesson(text, known, a.seed, progress=working)
     if a.text is not None and a.topic in WITHOUT_TEXT:
         warn(f"{a.topic} is about models: it shows the same for every text.")
     parts = []
-    for part in explain(lesson):
-        parts.append(part)
-        if not a.json:
-            print("\n".join([*lines(part), ""]), flush=True)
+    try:
+        for part in explain(lesson):
+            working.stop()
+            parts.append(part)
+            if not a.json:
+                print("\n".join([*lines(part), ""]), flush=True)
+    finally:
+        working.stop()
     record = {"topic": a.topic, "text": text, "parts": [as_json(part) for part in parts]}
     if a.out:
         written = list(write(Path(a.out).expanduser(), a.topic, parts, record))
@@ -84,6 +97,32 @@ def main(arguments: list[str], started: float) -> None:
             print(f"{len(written)} files are in {a.out}")
     if a.json:
         print_json(record)
+
+
+class Working:
+    """Tells on stderr what a topic works at: one living line on a terminal, elsewhere a line every few seconds."""
+
+    def __init__(self, screen: Console) -> None:
+        self.screen = screen
+        self.live: Status | None = None
+        self.next_line = time.monotonic()
+
+    def __call__(self, about: str, done: int, total: int) -> None:
+        said = Text(f"{about}: {done:,} of {total:,} steps" if total > 1 else about)
+        if self.live:
+            self.live.update(said)
+        elif is_live(self.screen):
+            self.live = self.screen.status(said, spinner="line")
+            self.live.start()
+        elif (now := time.monotonic()) >= self.next_line:
+            self.next_line = now + LINE_EVERY
+            self.screen.print(said)
+
+    def stop(self) -> None:
+        """Remove the living line, so that something else may be printed."""
+        if self.live:
+            self.live.stop()
+            self.live = None
 
 
 def first_line(known: Corpus) -> str:
@@ -122,18 +161,23 @@ def lines(part: Part) -> Iterator[str]:
 
 
 def matrix(tensor: Tensor, rows: Sequence[str], names: Sequence[str]) -> Iterator[str]:
-    """A tensor's numbers, the last two axes as rows and columns."""
+    """A tensor's numbers, the last two axes as rows and columns; in blocks of columns where a terminal is narrower."""
     flat = tensor.detach()[None] if tensor.dim() == 1 else tensor.detach().reshape(-1, tensor.shape[-1])
     whole = not tensor.is_floating_point()
-    shown = [[*([""] if rows else []), *names]] if names else []
-    numbers = flat.tolist()
+    cells = [[_number(value, whole=whole) for value in row] for row in flat.tolist()]
+    labels = [rows[number % len(rows)] for number in range(len(cells))] if rows else []
+    room = (width() or 10**6) - 2 - max(map(cell_len, labels), default=-2) - 2
+    each = max(1, room // (2 + max(cell_len(cell) for line in [names, *cells] for cell in line)))
     if tensor.dim() == 1 and not names:  # A vector alone is shown in rows of sixteen.
-        numbers = [numbers[0][i : i + 16] for i in range(0, len(numbers[0]), 16)]
-    for number, row in enumerate(numbers):
-        label = [rows[number % len(rows)]] if rows else []
-        shown.append(label + [_number(value, whole=whole) for value in row])
-    shown[-1] += [""] * (len(shown[0]) - len(shown[-1]))
-    yield from columns(shown, set(range(1 if rows else 0, len(shown[0]))))
+        each = min(16, each)
+        cells = [cells[0][i : i + each] for i in range(0, len(cells[0]), each)]
+        cells[-1] += [""] * (len(cells[0]) - len(cells[-1]))
+    for begin in range(0, len(cells[0]), each):
+        block = [row[begin : begin + each] for row in [*([list(names)] if names else []), *cells]]
+        if labels:
+            block = [[label, *row] for label, row in zip([*([""] if names else []), *labels], block, strict=True)]
+        yield from ([""] if begin else [])
+        yield from columns(block, set(range(1 if labels else 0, len(block[0]))))
 
 
 def arrows(labels: Sequence[str], weight_TS: Tensor) -> Iterator[str]:

@@ -52,8 +52,8 @@ RUNG = Rung(
 
 def explain(lesson: Lesson) -> Iterator[Part]:
     """Queries, keys and values of a trained head on a text; and of one that wants nothing, which is the mean."""
-    model = lesson.trained(RUNG, steps=2000)
-    head, ids = model.blocks[0], lesson.ids[: model.config.context]
+    model = lesson.trained(lesson.holding(RUNG), steps=2000)
+    head, ids = model.blocks[0], lesson.ids
     assert isinstance(head, Head)
     names = lesson.names(ids)
     with torch.no_grad():

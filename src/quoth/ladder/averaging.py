@@ -48,12 +48,12 @@ def milliseconds(f: Callable[[Tensor], Tensor], x: Tensor, repeats: int = 5) -> 
 
 def explain(lesson: Lesson) -> Iterator[Part]:
     """The three versions on one text, equal, and timed at longer and longer windows."""
-    x_BTC = lesson.vectors(8)[None]
-    names = lesson.names(lesson.ids[:8])
+    x_BTC, names = lesson.vectors()[None], lesson.names(lesson.ids)
+    T = len(names)
     yield Show("x: a vector of 2 channels for each character, (T, C)", x_BTC[0], rows=names)
     yield Show("version 1, a loop: the mean of each row and all above it", mean_loop(x_BTC)[0], rows=names)
-    zeros = torch.zeros(8, 8).masked_fill(~torch.tril(torch.ones(8, 8, dtype=torch.bool)), -torch.inf)
-    yield Show("version 2, the weights of a product: who is averaged by whom", mean_matmul(torch.eye(8)[None])[0])
+    zeros = torch.zeros(T, T).masked_fill(~torch.tril(torch.ones(T, T, dtype=torch.bool)), -torch.inf)
+    yield Show("version 2, the weights of a product: who is averaged by whom", mean_matmul(torch.eye(T)[None])[0])
     yield Show("version 3, before the softmax: zeros, and −∞ for the future", zeros)
     same = max((mean_loop(x_BTC) - f(x_BTC)).abs().max().item() for f in (mean_matmul, mean_softmax))
     yield Say(f"The three differ by at most {same:.1e}: they are one computation.")

@@ -7,19 +7,20 @@ from collections.abc import Iterator
 from quoth.ladder.lesson import Lesson
 from quoth.ladder.parts import Part, Say, Show, Table
 
-B, T = 4, 8
+B, T = 4, 8  # Of the batch; the chunk is the text.
 
 
 def examples(lesson: Lesson) -> list[tuple[str, str]]:
-    """The T examples inside one chunk of T + 1 tokens, as (input, target)."""
-    chunk = lesson.ids[: T + 1].tolist()
+    """The T examples inside a chunk of T + 1 tokens, here the text's, as (input, target)."""
+    chunk = lesson.ids.tolist()
     return [(lesson.read(chunk[:t]), lesson.read(chunk[t : t + 1])) for t in range(1, len(chunk))]
 
 
 def explain(lesson: Lesson) -> Iterator[Part]:
-    """The examples in one chunk, x and y of four chunks, and that a batch is a function of its number."""
+    """The examples in the text as one chunk, x and y of four chunks, and that a batch is a function of its number."""
     rows = [(repr(known), repr(target)) for known, target in examples(lesson)]
-    yield Table(f"A chunk of {T + 1} tokens holds {len(rows)} examples", ["when the input is", "the target is"], rows)
+    title = f"The text as a chunk of {len(rows) + 1} tokens; examples in it: {len(rows)}"
+    yield Table(title, ["when the input is", "the target is"], rows)
     yield Say("So a model learns to go on from one token, from two, and from as many as its context holds.")
     batches = lesson.corpus.batches(B, T, seed=lesson.seed)
     (batch,) = batches[0]

@@ -29,7 +29,7 @@ RUNG = Rung(
     "A table: what comes next, by the last token alone.",
     lecture_loss=2.5,
     config={"layers": 0, "positions": "none"},
-    whole=without_head,
+    finish=without_head,
     steps=3000,
     learning_rate=1e-2,
 )
@@ -64,11 +64,11 @@ def explain(lesson: Lesson) -> Iterator[Part]:
         "Counting pairs gives the best table for the text that was counted; following gradients alone, training comes "
         f"to within {rows[1][1] - rows[2][1]:.3f} nats of it. A model with attention cannot be counted."
     )
-    ids = lesson.ids[:8]
-    p_TV = after(ids[None])[0].softmax(-1).detach()
-    best = p_TV.topk(min(5, V), dim=-1).indices
-    columns = lesson.names(best[-1])
-    yield Show(f"What follows {lesson.names(ids[-1:])[0]}, trained", p_TV[-1:, best[-1]], columns=columns)
-    yield Show("and counted", table[ids[-1], best[-1]][None] / table[ids[-1]].sum().clamp(min=1), columns=columns)
+    last = lesson.ids[-1:]
+    p_V = after(last[None])[0, 0].softmax(-1).detach()
+    best = p_V.topk(min(5, V)).indices
+    title, columns = f"What follows {lesson.names(last)[0]}, the text's last token", lesson.names(best)
+    yield Show(f"{title}, trained", p_V[best][None], columns=columns)
+    yield Show("and counted", table[last[0], best][None] / table[last[0]].sum().clamp(min=1), columns=columns)
     texts = [written(model, lesson.tokenizer, 120, lesson.seed) for model in (before, after)]
     yield Say(f"Before training it writes:\n{texts[0]}\nAfter it:\n{texts[1]}")

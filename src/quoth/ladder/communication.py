@@ -22,13 +22,13 @@ def edges(weight_TS: Tensor, least: float = 0.0) -> list[tuple[int, int, float]]
 
 def explain(lesson: Lesson) -> Iterator[Part]:
     """The graph of a trained head on the text: who hears from whom, and how much."""
-    model = lesson.trained(attention.RUNG, steps=2000)
-    head, ids = model.blocks[0], lesson.ids[: model.config.context]
+    model = lesson.trained(lesson.holding(attention.RUNG), steps=2000)
+    head, ids = model.blocks[0], lesson.ids
     assert isinstance(head, Head)
     names = [f"{t} {name}" for t, name in enumerate(lesson.names(ids))]
     with torch.no_grad():
         weight_TS = head.weights(placed(model, ids))[0]
-    yield Show("weights of the text's first tokens: rows hear columns", weight_TS, names, names)
+    yield Show("weights of the text's tokens: rows hear columns", weight_TS, names, names)
     yield Graph("Who hears from whom", names, weight_TS)
     heard = [edges(weight_TS[[t]])[:3] for t in range(len(ids))]
     rows = [(names[t], ", ".join(f"{names[s]} {w:.2f}" for s, _, w in row)) for t, row in enumerate(heard)]

@@ -15,10 +15,10 @@ SOURCE = "a source"
 
 def explain(lesson: Lesson) -> Iterator[Part]:
     """The same attention, with queries of the text and keys and values of another one."""
-    x_BHTK = lesson.vectors(6, 16)[None, None]
+    x_BHTK = lesson.vectors(16)[None, None]
     rng = torch.Generator().manual_seed(lesson.seed + 1)
     y_BHSK = torch.randn(1, 1, len(SOURCE), 16, generator=rng)
-    names, source = lesson.names(lesson.ids[:6]), [repr(c) for c in SOURCE]
+    names, source = lesson.names(lesson.ids), [repr(c) for c in SOURCE]
     to_itself = attention_weights(x_BHTK, x_BHTK)[0, 0]
     to_source = attention_weights(x_BHTK, y_BHSK, causal=False)[0, 0]
     yield Show("self-attention: queries, keys and values of one text, (T, T)", to_itself, names, names)

@@ -32,8 +32,8 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     """What is left out in two passes; and the gap between training and validation with more and more of it."""
     c = family("lecture", vocabulary=65, width=6, heads=1, dropout=0.5)
     torch.manual_seed(lesson.seed)
-    drop, x_TC, names = Dropout(c), lesson.vectors(4, 6), lesson.names(lesson.ids[:4])
-    yield Show("the text's first tokens, six channels each", x_TC, names)
+    drop, x_TC, names = Dropout(c), lesson.vectors(6), lesson.names(lesson.ids)
+    yield Show("the text's tokens, six channels each", x_TC, names)
     for number in ("one pass", "the next"):
         yield Show(f"in {number}: half dropped, and the rest doubled", drop(x_TC), names)
     yield Show("after training nothing is dropped", drop.eval()(x_TC), names)
@@ -41,7 +41,8 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     short = replace(lesson, corpus=few)
     rows = []
     for rate in RATES:
-        rung = replace(norm.RUNG, config={**SHAPE, "norm": "layernorm", "dropout": rate}, learning_rate=2e-3)
+        name, config = f"with {rate:.0%} dropped", {**SHAPE, "dropout": rate}
+        rung = replace(norm.RUNG, name=name, config=config, learning_rate=2e-3)
         model = short.trained(rung, STEPS)
         train, validation = short.loss(model, "train"), short.loss(model)
         rows.append((f"{rate:.0%}", f"{train:.3f}", f"{validation:.3f}", f"{validation - train:.3f}"))

@@ -38,9 +38,9 @@ def explain(lesson: Lesson) -> Iterator[Part]:
         f"The bigram's table has V × V = {V * V:,} numbers; an embedding of C = {C} channels and a head back to V "
         f"logits have 2 V C + V = {2 * V * C + V:,}. For GPT-2's 50,257 tokens: 2.5 billion, 3.3 million."
     )
-    ids = lesson.ids[:8]
+    ids = lesson.ids
     with torch.no_grad():
-        yield Show("embedding of the first 8 tokens, (T, C), four channels", model.embed(ids)[:, :4], lesson.names(ids))
+        yield Show("embedding of the text, (T, C), four channels", model.embed(ids)[:, :4], lesson.names(ids))
         apart = (model(ids[None])[0] - as_table(model)[ids]).abs().max().item()
     yield Say(
         f"Their product with the bias is a V × V table again, and its rows are the model's logits, to {apart:.1e}. "

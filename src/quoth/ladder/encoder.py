@@ -46,15 +46,14 @@ def train(lesson: Lesson, steps: int) -> GPT:
     torch.manual_seed(lesson.seed)
     model = encoder(family("modern", vocabulary=V + 1, width=64, layers=2, context=CONTEXT))
     batches = Masked(lesson.corpus.batches(32, CONTEXT, seed=lesson.seed), mask=V)
-    for _ in fit(model, make_optimizer(model), batches, next_token, steps=steps):
-        pass
-    return model.eval()
+    training = fit(model, make_optimizer(model), batches, next_token, steps=steps)
+    return lesson.learn(model, "the encoder", training, steps, lesson.train[None, :8])
 
 
 def explain(lesson: Lesson) -> Iterator[Part]:
     """Train one, hide characters of the text, and see what it guesses."""
     model, V = train(lesson, steps=600), lesson.tokenizer.vocabulary
-    ids = lesson.ids[:CONTEXT]
+    ids = lesson.ids
     batch = hide(ids[None], V, torch.Generator().manual_seed(lesson.seed))
     assert batch.weight_BT is not None
     with torch.no_grad():

@@ -50,13 +50,12 @@ def from_attention(attention: Attention, c: GPTConfig) -> Heads:
 
 def explain(lesson: Lesson) -> Iterator[Part]:
     """What each head of a trained layer looks at; the list equals the fused form, and how much slower it is."""
-    model = lesson.trained(RUNG, steps=2000)
-    ids = lesson.ids[: model.config.context]
-    names = lesson.names(ids)
+    model = lesson.trained(lesson.holding(RUNG), steps=2000)
+    names = lesson.names(lesson.ids)
     block = model.blocks[0]
     assert isinstance(block, Heads)
     with torch.no_grad():
-        x_BTC = placed(model, ids)
+        x_BTC = placed(model, lesson.ids)
         for number, head in enumerate(block.heads):
             assert isinstance(head, Head)
             yield Show(f"head {number}: whom each character averages", head.weights(x_BTC)[0], names, names)

@@ -11,9 +11,8 @@ from quoth.model.attention import attention_weights
 
 def explain(lesson: Lesson) -> Iterator[Part]:
     """Both kinds of weights side by side, on one text; only an argument differs."""
-    ids = lesson.ids[:8]
-    names = lesson.names(ids)
-    x_BHTK = lesson.vectors(8, 16)[None, None]
+    names = lesson.names(lesson.ids)
+    x_BHTK = lesson.vectors(16)[None, None]
     seen = {causal: attention_weights(x_BHTK, x_BHTK, causal=causal)[0, 0] for causal in (False, True)}
     yield Show("encoder, causal=False: every token hears every other", seen[False], names, names)
     yield Show("decoder, causal=True: no token hears a later one", seen[True], names, names)

@@ -11,12 +11,12 @@ from quoth.ladder.parts import Part, Say, Show
 
 
 def explain(lesson: Lesson) -> Iterator[Part]:
-    """Three tokens of the text: ones, then a triangle of ones, then its rows made to sum to 1."""
+    """The text's first tokens: ones, then a triangle of ones, then its rows made to sum to 1."""
     rng = torch.Generator().manual_seed(lesson.seed)
     table_VC = torch.randint(0, 10, (lesson.tokenizer.vocabulary, 2), generator=rng).float()
-    b, names = table_VC[lesson.ids[:3]], lesson.names(lesson.ids[:3])
-    yield Show("b: the first three tokens of the text, two channels each", b, names)
-    ones = torch.ones(3, 3)
+    b, names = table_VC[lesson.ids], lesson.names(lesson.ids)
+    yield Show("b: the tokens of the text, two channels each", b, names)
+    ones = torch.ones(len(b), len(b))
     yield Show("ones @ b: each row is the sum of all rows of b", ones @ b)
     triangle = torch.tril(ones)
     yield Show("tril(ones): row t has ones up to t", triangle)

@@ -36,8 +36,9 @@ def batch_norm(x_BTC: Tensor, eps: float = 1e-5) -> Tensor:
 
 def explain(lesson: Lesson) -> Iterator[Part]:
     """What each normalises, that ours equal torch's, and what a batch norm would let a token know."""
-    x_BTC = 3 * lesson.vectors(8, 16).expand(4, 8, 16) + torch.randn(4, 1, 16) + 1
-    names = lesson.names(lesson.ids[:8])
+    T = len(lesson.ids)
+    x_BTC = 3 * lesson.vectors(16).expand(4, T, 16) + torch.randn(4, 1, 16) + 1
+    names = lesson.names(lesson.ids)
     yield Show("x, four of 16 channels", x_BTC[0, :, :4], names)
     yield Show("layer norm of it", layer_norm(x_BTC)[0, :, :4], names)
     ours, theirs = layer_norm(x_BTC), LayerNorm(16, 1e-5)(x_BTC)
@@ -47,19 +48,20 @@ def explain(lesson: Lesson) -> Iterator[Part]:
         slices = (y[0, 0], y[..., 0])
         rows.append((name, *(f"{v:.2f}" for s in slices for v in (s.mean(), s.std(correction=0)))))
     columns = ["", "a token's mean", "its deviation", "a channel's mean", "its deviation"]
-    yield Table("What is made 0 and 1: rows of a batch (4, 8, 16), one token and one channel", columns, rows)
+    yield Table(f"What is made 0 and 1: rows of a batch (4, {T}, 16), one token and one channel", columns, rows)
     apart = max((ours - theirs).abs().max().item(), (batch - torchs).abs().max().item())
     yield Say(f"Written out they equal torch's LayerNorm and BatchNorm1d to {apart:.1e}.")
     future, neighbour = x_BTC.clone(), x_BTC.clone()
-    future[0, 5:] += 10
+    half = (T + 1) // 2
+    future[0, half:] += 10
     neighbour[1:] += 10
     moved = [
-        [f"{(f(y)[0, :5] - f(x_BTC)[0, :5]).abs().max().item():.3f}" for y in (future, neighbour)]
+        [f"{(f(y)[0, :half] - f(x_BTC)[0, :half]).abs().max().item():.3f}" for y in (future, neighbour)]
         for f in (layer_norm, batch_norm)
     ]
     changes = ["", "the future changes", "other rows change"]
     kinds = [("layer norm", *moved[0]), ("batch norm", *moved[1])]
-    yield Table("How far tokens 0 to 4 of row 0 move when", changes, kinds)
+    yield Table(f"How far the first half of row 0, {half} of {T} tokens, moves when", changes, kinds)
     yield Say(
         "Batch norm takes its mean over time and rows, so a token would learn of its future and of its neighbours in "
         "the batch: neither causal nor independent. Layer norm looks at one token alone, in training and after it."

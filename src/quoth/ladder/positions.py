@@ -15,12 +15,13 @@ from quoth.model.layers import LearnedPositions
 
 def explain(lesson: Lesson) -> Iterator[Part]:
     """The loss with and without, and how alike the vectors of near places have become."""
-    without = replace(heads.RUNG, config={**heads.RUNG.config, "positions": "none"})
-    models = {name: lesson.trained(rung, steps=2500) for name, rung in (("without", without), ("with", heads.RUNG))}
+    with_ = lesson.holding(heads.RUNG)
+    without = replace(with_, name=f"{with_.name} without positions", config={**with_.config, "positions": "none"})
+    models = {name: lesson.trained(rung, steps=2500) for name, rung in (("without", without), ("with", with_))}
     rows = [(name, lesson.loss(model)) for name, model in models.items()]
     yield Table("Four heads, validation loss", ["positions", "nats per token"], rows)
-    ids = lesson.ids[:8]
-    turned = torch.cat([ids[:7].roll(3), ids[7:]])
+    ids = lesson.ids
+    turned = torch.cat([ids[:-1].roll(1), ids[-1:]])
     with torch.no_grad():
         apart = {
             name: (model(ids[None])[0, -1] - model(turned[None])[0, -1]).abs().max().item()

@@ -58,7 +58,7 @@ STRAIGHT = replace(RUNG, name="straight", lecture_loss=None, block=partial(block
 def gradient_norms(rung: Rung, lesson: Lesson, layers: int) -> list[float]:
     """The norm of each layer's first gradient, on the text's windows, from the first layer to the last."""
     model = lesson.untrained(replace(rung, config={**rung.config, "layers": layers}))
-    window_BT = lesson.ids[: 32 + model.config.context].unfold(0, model.config.context + 1, 1)
+    window_BT = lesson.ids.unfold(0, min(len(lesson.ids), model.config.context + 1), 1)
     batch = Batch(window_BT[:, :-1], window_BT[:, 1:])
     (next_token(model, batch) / batch.count).backward()  # type: ignore[no-untyped-call]
     grads = ([p.grad for p in layer.parameters() if p.grad is not None] for layer in model.blocks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
@@ -13,9 +14,10 @@ from quoth.ladder.parts import Part, Say, Table
 
 def explain(lesson: Lesson) -> Iterator[Part]:
     """Change one row, the text's, and see which logits move; and which rows its loss sends gradients to."""
-    model = lesson.untrained(heads.RUNG).double()
-    (batch,) = lesson.corpus.batches(4, model.config.context, seed=lesson.seed)[0]
-    batch.x_BT[2] = lesson.ids[: model.config.context]
+    T = len(lesson.ids)
+    model = lesson.untrained(replace(heads.RUNG, config={**heads.RUNG.config, "context": T})).double()
+    (batch,) = lesson.corpus.batches(4, T, seed=lesson.seed)[0]
+    batch.x_BT[2] = lesson.ids
     changed = batch.x_BT.clone()
     changed[2] = (changed[2] + 1) % lesson.tokenizer.vocabulary
     with torch.no_grad():
@@ -29,6 +31,6 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     names = ["row", "its text", "logits move, row 2 changed", "gradient felt, of row 2's logits"]
     yield Table("Four rows of a batch", names, rows)
     yield Say(
-        "Zero is exactly zero. A batch is only for the hardware's sake: four graphs of eight nodes side by side, with "
+        f"Zero is exactly zero. A batch is only for the hardware's sake: four graphs of {T} nodes side by side, with "
         "no edge between them. So a request to a server cannot hear its neighbours, and a batch may be cut in two."
     )

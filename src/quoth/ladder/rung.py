@@ -26,8 +26,8 @@ BATCH = 32
 class Rung:
     """What one rung is: how it differs from the lecture's small shape, and what the lecture reached with it.
 
-    `block` makes a layer from a config and a factor for the scores (None for 1 / √K). `whole` changes the finished
-    model.
+    `block` makes a layer from a config and a factor for the scores (None for 1 / √K). `finish` changes the
+    model once its layers are made.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Rung:
     lecture_loss: float | None = None
     config: dict[str, Any] = field(default_factory=dict)
     block: Callable[..., nn.Module] = lambda c, scale: Block(c)
-    whole: Callable[[GPT], GPT] = lambda model: model
+    finish: Callable[[GPT], GPT] = lambda model: model
     steps: int = 5000
     learning_rate: float = 1e-3
 
@@ -50,7 +50,7 @@ class Rung:
         initialization = "torch" if faithful or shape["norm"] == "none" else "normal"
         c = family("lecture", vocabulary=vocabulary, **{"initialization": initialization, **shape})
         scale = c.width**-0.5 if faithful else None
-        return self.whole(GPT(c, block=lambda c: self.block(c, scale)))
+        return self.finish(GPT(c, block=lambda c: self.block(c, scale)))
 
     def train(self, model: GPT, corpus: Corpus, seed: int, steps: int = 0) -> Iterator[Step]:
         """Train as the lecture does: AdamW at one learning rate, 32 windows of 8 a step.

@@ -50,14 +50,14 @@ def explain(lesson: Lesson) -> Iterator[Part]:
         "A product of two vectors of K such numbers has variance K. Undivided, a large head starts by listening to one "
         "token, whichever happened to fit, and a softmax that is sure of itself passes almost no gradient."
     )
-    wide = replace(RUNG, config={"width": 128})
+    wide = lesson.holding(replace(RUNG, config={"width": 128}))
     rungs = [
-        (name, replace(wide, block=lambda c, _, scale=scale: Head(c, scale=scale)))
+        (name, replace(wide, name=f"one-head, {name}", block=lambda c, _, scale=scale: Head(c, scale=scale)))
         for name, scale in (("scores as they are", 1.0), ("divided by √128", None))
     ]
     models = {name: lesson.trained(rung, steps=1000) for name, rung in rungs}
     losses = [(name, lesson.loss(model)) for name, model in models.items()]
     yield Table("A head of 128 channels after 1,000 steps, validation", ["", "nats per token"], losses)
-    ids = lesson.ids[:8]
+    ids = lesson.ids
     weights = torch.stack([cast(Head, m.blocks[0]).weights(placed(m, ids))[0, -1] for m in models.values()])
-    yield Show("whom the text's eighth token averages then", weights, list(models), lesson.names(ids))
+    yield Show("whom the text's last token averages then", weights, list(models), lesson.names(ids))

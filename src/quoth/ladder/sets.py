@@ -22,21 +22,22 @@ def moved(attention: Attention, x_BTC: Tensor, order_T: Tensor, place_TC: Tensor
 
 def explain(lesson: Lesson) -> Iterator[Part]:
     """Permuting tokens permutes outputs, until a mask or positions break it."""
-    c = family("lecture", vocabulary=65, width=32, heads=4, context=8, dropout=0.0)
+    T = len(lesson.ids)
+    c = family("lecture", vocabulary=65, width=32, heads=4, context=T, dropout=0.0)
     torch.manual_seed(lesson.seed)
     everyone, causal = (Attention(c, causal=causal).double() for causal in (False, True))
     causal.load_state_dict(everyone.state_dict())
-    x_BTC = lesson.vectors(8, 32)[None].double()
+    x_BTC = lesson.vectors(32)[None].double()
     place_TC = LearnedPositions(c).double().table.weight
-    order_T = torch.randperm(8)
+    order_T = torch.arange(T).flip(0)
     with torch.no_grad():
         rows = [
             ("no mask, no positions", moved(everyone, x_BTC, order_T)),
             ("no mask, positions", moved(everyone, x_BTC, order_T, place_TC)),
             ("causal mask, no positions", moved(causal, x_BTC, order_T)),
         ]
-    shuffled = lesson.read(lesson.ids[:8][order_T].tolist())
-    yield Say(f"The tokens of {lesson.read(lesson.ids[:8].tolist())!r} in another order: {shuffled!r}.")
+    turned = lesson.read(lesson.ids[order_T].tolist())
+    yield Say(f"The tokens of {lesson.read(lesson.ids.tolist())!r} in another order: {turned!r}.")
     yield Table(
         "Attend and then permute, or permute and then attend?", ["attention", "largest difference"],
         [(name, f"{apart:.1e}") for name, apart in rows],

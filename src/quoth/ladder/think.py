@@ -39,20 +39,20 @@ RUNG = Rung(
 
 def explain(lesson: Lesson) -> Iterator[Part]:
     """Which part of a block lets tokens meet, seen by changing one; and what thinking is worth."""
-    model = lesson.trained(RUNG, steps=2000)
-    block, ids = model.blocks[0], lesson.ids[: model.config.context]
+    model = lesson.trained(lesson.holding(RUNG), steps=2000)
+    block, ids = model.blocks[0], lesson.ids
     assert isinstance(block, Think)
     names = lesson.names(ids)
     x_BTC = placed(model, ids)
-    changed = x_BTC.clone()
-    changed[:, 2] += 1
+    changed, t = x_BTC.clone(), min(2, len(ids) - 1)
+    changed[:, t] += 1
     with torch.no_grad():
         moved_PT = torch.stack([(f(changed) - f(x_BTC)).abs().amax(-1)[0] for f in (block.heads, block.mlp)])
-    yield Show("How far each token's output moves when token 2 is changed", moved_PT, ["heads", "MLP"], names)
+    yield Show(f"How far each token's output moves when token {t} is changed", moved_PT, ["heads", "MLP"], names)
     yield Say(
         "Through the heads a change reaches every later token; through the MLP none but its own. Heads are where "
         "tokens talk, the MLP is where each thinks alone."
     )
-    without = lesson.trained(heads.RUNG, steps=2000)
+    without = lesson.trained(lesson.holding(heads.RUNG), steps=2000)
     losses = [("heads alone", lesson.loss(without)), ("heads and MLP", lesson.loss(model))]
     yield Table("Loss after 2,000 steps, validation", ["block", "nats per token"], losses)

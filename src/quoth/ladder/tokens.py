@@ -10,6 +10,7 @@ from quoth.system.errors import InputError
 from quoth.text.tokenizer import Tokenizer, build
 
 SPECS = ("characters", "bytes", "bpe:512", "gpt2")
+PIECES = 12
 
 
 def tokenizers(lesson: Lesson) -> dict[str, Tokenizer | str]:
@@ -17,6 +18,7 @@ def tokenizers(lesson: Lesson) -> dict[str, Tokenizer | str]:
     learned_from = lesson.read(lesson.train[:500_000].tolist())
     made: dict[str, Tokenizer | str] = {}
     for spec in SPECS:
+        lesson.progress(f"making the tokenizer {spec}", 0, 1)
         try:
             made[spec] = build(spec, "", lambda: iter([learned_from])) if spec != "characters" else lesson.tokenizer
         except InputError as error:
@@ -26,20 +28,20 @@ def tokenizers(lesson: Lesson) -> dict[str, Tokenizer | str]:
 
 def explain(lesson: Lesson) -> Iterator[Part]:
     """Characters to ids and back, four tokenizers, and the split."""
-    ids = lesson.ids.tolist()
+    ids, text = lesson.ids.tolist(), lesson.read(lesson.ids.tolist())
     table = [(name, i) for name, i in dict(zip(lesson.names(lesson.ids), ids, strict=True)).items()]
     yield Show("ids", lesson.ids)
     yield Table("A character is a number", ["character", "id"], sorted(table, key=lambda row: row[1]))
-    yield Say(f"encode: {lesson.text!r}\n     → {ids}\ndecode: → {lesson.read(ids)!r}")
+    yield Say(f"encode: {text!r}\n     → {ids}\ndecode: → {text!r}")
     rows: list[tuple[str | int | float, ...]] = []
     for spec, tokenizer in tokenizers(lesson).items():
         if isinstance(tokenizer, str):
             yield Say(tokenizer)
             continue
-        encoded = tokenizer.encode(lesson.text).tolist()
-        pieces = "|".join(tokenizer.pieces[i].decode("utf-8", "replace") for i in encoded[:12])
+        encoded = tokenizer.encode(text).tolist()
+        pieces = "|".join(tokenizer.pieces[i].decode("utf-8", "replace") for i in encoded[:PIECES])
         rows.append((spec, tokenizer.vocabulary, len(encoded), repr(pieces)[1:-1]))
-    yield Table("The same text in each", ["tokenizer", "vocabulary", "tokens", "first pieces"], rows)
+    yield Table("The same text in each", ["tokenizer", "vocabulary", "tokens", f"first {PIECES} pieces"], rows)
     yield Say(
         "A larger vocabulary makes shorter sequences, and a larger table at both ends of the model. Characters are the "
         "lecture's choice, and this one's default: nothing has to be explained before the model."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -40,17 +41,36 @@ TOPICS = {
 }
 # These are about models, not about a text.
 WITHOUT_TEXT = ("nanogpt", "sizes")
+# How many of a text's tokens a topic shows: as many as a terminal has room for, or what is said here; None is all.
+MOST_SHOWN = 24
+SHOWN = {"data": 96, "tokens": 96, "bigram": None, "matmul-trick": 3, "residual": 40, "dropout": 8, "encoder": 64}
+SHOWN |= dict.fromkeys(("translation", *WITHOUT_TEXT))
+# How many tokens a topic needs, where it says nothing of a single one.
+NEEDED = {"batches": 2, "positions": 3, "sets": 2, "norm": 2, "residual": 2}
 # The rungs, from the lowest; here too, so that completing them imports nothing.
 RUNGS = ("bigram", "embedding", "one-head", "many-heads", "think", "residual", "norm", "scaled")
 
 
 def topic(name: str) -> Callable[[Lesson], Iterator[Part]]:
-    """The function that explains a topic.
+    """The function that explains a topic, and first says what of the text it does not show.
 
     Raises:
-        InputError: there is no such topic.
+        InputError: there is no such topic; or, of the function, the text is too short for it.
     """
     if name not in TOPICS:
         raise InputError(f"There is no topic {name!r}{suggestion(name, TOPICS)}.")
     explain: Callable[[Lesson], Iterator[Part]] = import_module(f"quoth.ladder.{name.replace('-', '_')}").explain
-    return explain
+
+    def explain_shown(lesson: Lesson) -> Iterator[Part]:
+        from quoth.ladder.parts import Say
+
+        lesson, needed = replace(lesson, most=SHOWN.get(name, MOST_SHOWN)), NEEDED.get(name, 1)
+        if len(lesson.ids) < needed:
+            raise InputError(
+                f"The topic {name} needs a text of at least {needed} tokens, but this one has {len(lesson.ids)}."
+            )
+        if lesson.left_out:
+            yield Say(lesson.left_out)
+        yield from explain(lesson)
+
+    return explain_shown
