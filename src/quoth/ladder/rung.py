@@ -42,8 +42,9 @@ class Rung:
     def model(self, vocabulary: int, seed: int, *, faithful: bool = False) -> GPT:
         """The model before training.
 
-        `faithful` is as filmed: PyTorch's initialisation, and scores over √C. Else scores are over √K, and where there
-        are norms weights begin small, as in the lecture's last script; without norms small weights learn slowly.
+        A `faithful` model is the one that the lecture's film shows: PyTorch's initialisation, and scores over √C. Any
+        other has scores over √K and, where there are norms, small first weights, as in the lecture's last script;
+        without norms small weights learn slowly.
         """
         torch.manual_seed(seed)
         shape = {**SMALL, **self.config}

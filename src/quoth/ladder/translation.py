@@ -61,8 +61,8 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     own = [w for w in every if len(w) <= SOURCE][:MOST_WORDS]
     if len(own) < max(1, len(every)):
         yield Say(
-            f"Of the text's {len(every):,} different words of the letters a to z, {len(own)} are translated: at most "
-            f"{MOST_WORDS}, and none of more than {SOURCE} letters."
+            f"This topic translates {len(own)} of the text's {len(every):,} different words of the letters a to z: the "
+            f"first {MOST_WORDS} that have at most {SOURCE} letters."
         )
     groups = {f"Words that were held out, of {len(learned):,} learned": held[:8], "Words of the text": own}
     for name, chosen in ((name, chosen) for name, chosen in groups.items() if chosen):

@@ -45,7 +45,8 @@ SAMPLE = 300
 class Outcome:
     """What one seed of a rung reached. Losses are exact; `sampled` ones are the lecture's estimate of them.
 
-    `corrected_loss` is the validation loss of the same rung and seed as corrected, where the others are as filmed.
+    `corrected_loss` is the validation loss of the corrected rung with the same seed, where the other losses are those
+    of the rung that the lecture's film shows.
     """
 
     parameters: int
