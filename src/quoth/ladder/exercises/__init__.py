@@ -14,20 +14,21 @@ if TYPE_CHECKING:
 
 def exercises() -> dict[str, Exercise]:
     """All of them by name, a topic's name and a number, in the lecture's order."""
-    found: dict[str, Exercise] = {}
-    for topic in TOPICS:
-        module = import_module(f"{__name__}.{topic.replace('-', '_')}")
-        found |= {f"{topic}-{number}": exercise for number, exercise in enumerate(module.EXERCISES, 1)}
-    return found
+    return {name: exercise for topic in TOPICS for name, exercise in _of(topic).items()}
 
 
 def named(name: str) -> Exercise:
-    """The exercise of a name.
+    """The exercise of a name; only its topic is imported.
 
     Raises:
         InputError: there is none.
     """
-    known = exercises()
-    if name not in known:
-        raise InputError(f"There is no exercise {name!r}{suggestion(name, known)}.")
-    return known[name]
+    topic = name.rpartition("-")[0]
+    if topic in TOPICS and name in (known := _of(topic)):
+        return known[name]
+    raise InputError(f"There is no exercise {name!r}{suggestion(name, exercises())}.")
+
+
+def _of(topic: str) -> dict[str, Exercise]:
+    module = import_module(f"{__name__}.{topic.replace('-', '_')}")
+    return {f"{topic}-{number}": exercise for number, exercise in enumerate(module.EXERCISES, 1)}

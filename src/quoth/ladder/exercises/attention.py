@@ -50,19 +50,19 @@ def over_queries(q_TK, k_TK, v_TK):
     return masked(q_TK @ k_TK.T * q_TK.shape[-1] ** -0.5).softmax(0) @ v_TK
 
 
-def not_scaled(q_TK, k_TK, v_TK):
+def not_scaled(q_TK, k_TK, v_TK, *, of=head):
     """Scores are not divided by √K."""
-    return masked(q_TK @ k_TK.T).softmax(-1) @ v_TK
+    return of(q_TK * q_TK.shape[-1] ** 0.5, k_TK, v_TK)
 
 
-def divided_by_size(q_TK, k_TK, v_TK):
+def divided_by_size(q_TK, k_TK, v_TK, *, of=head):
     """Scores are divided by K; it should be its root."""
-    return masked(q_TK @ k_TK.T / q_TK.shape[-1]).softmax(-1) @ v_TK
+    return of(q_TK * q_TK.shape[-1] ** -0.5, k_TK, v_TK)
 
 
-def exchanged(q_TK, k_TK, v_TK):
+def exchanged(q_TK, k_TK, v_TK, *, of=head):
     """Queries and keys are exchanged: rows of the scores should be queries."""
-    return head(k_TK, q_TK, v_TK)
+    return of(k_TK, q_TK, v_TK)
 
 
 EXERCISES = (

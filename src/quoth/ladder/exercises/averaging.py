@@ -25,9 +25,9 @@ def summed_up(x_BTC):
     return x_BTC.cumsum(1) - x_BTC
 
 
-def first_not_zero(x_BTC):
+def first_not_zero(x_BTC, *, of=mean_before):
     """Nothing stands before the first time, so its mean should be zeros."""
-    y_BTC = mean_before(x_BTC)
+    y_BTC = of(x_BTC).clone()
     y_BTC[:, 0] = x_BTC[:, 0]
     return y_BTC
 
@@ -40,9 +40,9 @@ def fading_mean(x_BTC: Tensor, fade: float) -> Tensor:
     return score_TT.softmax(-1) @ x_BTC
 
 
-def growing(x_BTC, fade):
+def growing(x_BTC, fade, *, of=fading_mean):
     """What is far away weighs most; it should weigh least."""
-    return fading_mean(x_BTC, -fade)
+    return of(x_BTC, -fade)
 
 
 def from_the_future(x_BTC, fade):

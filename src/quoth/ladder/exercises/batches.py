@@ -16,9 +16,9 @@ def not_shifted(chunk):
     return [(chunk[:t], chunk[t - 1]) for t in range(1, len(chunk))]
 
 
-def one_missing(chunk):
+def one_missing(chunk, *, of=examples):
     """The longest input is missing."""
-    return examples(chunk)[:-1]
+    return of(chunk)[:-1]
 
 
 def only_the_last(chunk):
@@ -32,21 +32,21 @@ def get_batch(token_N: Tensor, starts: list[int], context: int) -> tuple[Tensor,
     return x_BT, torch.stack([token_N[s + 1 : s + 1 + context] for s in starts])
 
 
-def same_twice(token_N, starts, context):
+def same_twice(token_N, starts, context, *, of=get_batch):
     """y is x; it should be one token later."""
-    x_BT, _ = get_batch(token_N, starts, context)
+    x_BT, _ = of(token_N, starts, context)
     return x_BT, x_BT
 
 
-def backwards(token_N, starts, context):
+def backwards(token_N, starts, context, *, of=get_batch):
     """x and y are exchanged: y should be later than x."""
-    x_BT, y_BT = get_batch(token_N, starts, context)
+    x_BT, y_BT = of(token_N, starts, context)
     return y_BT, x_BT
 
 
-def time_first(token_N, starts, context):
+def time_first(token_N, starts, context, *, of=get_batch):
     """The axes are exchanged: rows should be windows, (B, T)."""
-    x_BT, y_BT = get_batch(token_N, starts, context)
+    x_BT, y_BT = of(token_N, starts, context)
     return x_BT.T, y_BT.T
 
 

@@ -4,7 +4,6 @@ from itertools import pairwise
 from math import log, log2
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from quoth.ladder.exercises.exercise import Exercise
@@ -30,9 +29,9 @@ def cross_entropy(logit_NV: Tensor, target_N: Tensor) -> Tensor:
     return -logit_NV.log_softmax(-1)[torch.arange(len(target_N)), target_N].mean()
 
 
-def summed(logit_NV, target_N):
+def summed(logit_NV, target_N, *, of=cross_entropy):
     """That is the sum over tokens; the mean is wanted."""
-    return F.cross_entropy(logit_NV, target_N, reduction="sum")
+    return of(logit_NV, target_N) * len(target_N)
 
 
 def raw_logits(logit_NV, target_N):
@@ -53,14 +52,14 @@ def count_pairs(token_N: Tensor, vocabulary: int) -> Tensor:
     return table_VV
 
 
-def transposed(token_N, vocabulary):
+def transposed(token_N, vocabulary, *, of=count_pairs):
     """Rows and columns are exchanged: the first of a pair should be the row."""
-    return count_pairs(token_N, vocabulary).T
+    return of(token_N, vocabulary).T
 
 
-def round_the_end(token_N, vocabulary):
+def round_the_end(token_N, vocabulary, *, of=count_pairs):
     """The last token is followed by the first; after the last nothing follows."""
-    return count_pairs(torch.cat([token_N, token_N[:1]]), vocabulary)
+    return of(torch.cat([token_N, token_N[:1]]), vocabulary)
 
 
 EXERCISES = (

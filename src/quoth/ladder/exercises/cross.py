@@ -38,9 +38,9 @@ def of_the_source(weight_TS):
     return [(int(t), s) for s, t in enumerate(weight_TS.argmax(0))]
 
 
-def turned(weight_TS):
+def turned(weight_TS, *, of=alignment):
     """The pairs are turned: the written token comes first."""
-    return [(s, t) for t, s in alignment(weight_TS)]
+    return [(s, t) for t, s in of(weight_TS)]
 
 
 def inputs(rng: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor]]:

@@ -16,14 +16,14 @@ def unsorted(text):
     return "".join(dict.fromkeys(text))
 
 
-def letters_only(text):
+def letters_only(text, *, of=alphabet):
     """Spaces and punctuation are characters too."""
-    return "".join(c for c in alphabet(text) if c.isalpha())
+    return "".join(c for c in of(text) if c.isalpha())
 
 
-def lower_case(text):
+def lower_case(text, *, of=alphabet):
     """Capitals are characters of their own."""
-    return alphabet(text.lower())
+    return of(text.lower())
 
 
 def frequency_loss(text: str) -> float:
@@ -31,9 +31,9 @@ def frequency_loss(text: str) -> float:
     return -sum(n / len(text) * log(n / len(text)) for n in Counter(text).values())
 
 
-def in_bits(text):
+def in_bits(text, *, of=frequency_loss):
     """That is in bits; nats are measured with the natural logarithm."""
-    return frequency_loss(text) / log(2)
+    return of(text) / log(2)
 
 
 def not_weighted(text):

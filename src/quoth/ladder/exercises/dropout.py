@@ -11,9 +11,9 @@ def dropout(x_TC: Tensor, kept_TC: Tensor, rate: float) -> Tensor:
     return x_TC * kept_TC / (1 - rate)
 
 
-def not_scaled(x_TC, kept_TC, rate):
+def not_scaled(x_TC, kept_TC, rate, *, of=dropout):
     """What is kept is not scaled up, so that the mean falls."""
-    return x_TC * kept_TC
+    return of(x_TC, kept_TC, rate) * (1 - rate)
 
 
 def scaled_down(x_TC, kept_TC, rate):
@@ -26,9 +26,9 @@ def by_rate(x_TC, kept_TC, rate):
     return x_TC * kept_TC / rate
 
 
-def turned_round(x_TC, kept_TC, rate):
+def turned_round(x_TC, kept_TC, rate, *, of=dropout):
     """What should be kept is dropped."""
-    return x_TC * ~kept_TC / (1 - rate)
+    return of(x_TC, ~kept_TC, rate)
 
 
 def overfits(train: list[float], validation: list[float]) -> int | None:

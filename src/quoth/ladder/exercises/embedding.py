@@ -21,9 +21,9 @@ def bias_of_width(V, C):
     return 2 * V * C + C
 
 
-def one_table(V, C):
+def one_table(V, C, *, of=parameters):
     """Embedding and head are counted once; they are two tables here."""
-    return V * C + V
+    return of(V, C) - V * C
 
 
 def look_up(token_T: Tensor, table_VC: Tensor) -> Tensor:
@@ -36,9 +36,9 @@ def first_rows(token_T, table_VC):
     return table_VC[: len(token_T)]
 
 
-def scaled_by_id(token_T, table_VC):
+def scaled_by_id(token_T, table_VC, *, of=look_up):
     """Each row is multiplied by its token's id; a one-hot row has a 1 there."""
-    return table_VC[token_T] * token_T[:, None]
+    return of(token_T, table_VC) * token_T[:, None]
 
 
 EXERCISES = (

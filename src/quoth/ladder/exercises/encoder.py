@@ -13,21 +13,21 @@ def hide(token_T: Tensor, places: list[int], mask: int) -> tuple[Tensor, Tensor,
     return token_T.masked_fill(weight_T.bool(), mask), token_T, weight_T
 
 
-def all_count(token_T, places, mask):
+def all_count(token_T, places, mask, *, of=hide):
     """Every token counts; only hidden ones should, or copying would be learned."""
-    x_T, y_T, weight_T = hide(token_T, places, mask)
+    x_T, y_T, weight_T = of(token_T, places, mask)
     return x_T, y_T, torch.ones_like(weight_T)
 
 
-def hidden_targets(token_T, places, mask):
+def hidden_targets(token_T, places, mask, *, of=hide):
     """y is hidden too; it should be what stood there."""
-    x_T, _, weight_T = hide(token_T, places, mask)
+    x_T, _, weight_T = of(token_T, places, mask)
     return x_T, x_T, weight_T
 
 
-def not_hidden(token_T, places, mask):
+def not_hidden(token_T, places, mask, *, of=hide):
     """x is not hidden, so the answer can be read off."""
-    _, y_T, weight_T = hide(token_T, places, mask)
+    _, y_T, weight_T = of(token_T, places, mask)
     return y_T, y_T, weight_T
 
 
@@ -38,9 +38,9 @@ def guesses(logit_TV: Tensor, token_T: Tensor, mask: int) -> Tensor:
     return torch.where(token_T == mask, known_TV.argmax(-1), token_T)
 
 
-def everywhere(logit_TV, token_T, mask):
+def everywhere(logit_TV, token_T, mask, *, of=guesses):
     """Tokens that were not hidden are replaced too."""
-    return guesses(logit_TV, torch.full_like(token_T, mask), mask)
+    return of(logit_TV, torch.full_like(token_T, mask), mask)
 
 
 def mask_itself(logit_TV, token_T, mask):

@@ -24,10 +24,9 @@ def every_other(x_BTC, heads):
     return x_BTC.view(B, T, C // heads, heads).permute(0, 3, 1, 2)
 
 
-def not_turned(x_BTC, heads):
+def not_turned(x_BTC, heads, *, of=split_heads):
     """That is (B, T, H, K); heads should come before time, so that each is a batch of its own."""
-    B, T, C = x_BTC.shape
-    return x_BTC.view(B, T, heads, C // heads)
+    return of(x_BTC, heads).transpose(1, 2)
 
 
 def merge_heads(x_BHTK: Tensor) -> Tensor:

@@ -20,16 +20,16 @@ def causal_throughout(T, prefix):
     return torch.ones(T, T).tril().bool()
 
 
-def prefix_hears_all(T, prefix):
+def prefix_hears_all(T, prefix, *, of=prefix_mask):
     """The prefix hears what is after it; it should hear only itself."""
-    mask_TT = prefix_mask(T, prefix)
+    mask_TT = of(T, prefix)
     mask_TT[:prefix] = True
     return mask_TT
 
 
-def deaf_to_prefix(T, prefix):
+def deaf_to_prefix(T, prefix, *, of=prefix_mask):
     """What follows does not hear the prefix; it should."""
-    mask_TT = prefix_mask(T, prefix)
+    mask_TT = of(T, prefix)
     mask_TT[prefix:, :prefix] = False
     return mask_TT
 
@@ -39,9 +39,9 @@ def window_mask(T: int, window: int) -> Tensor:
     return torch.ones(T, T).tril().triu(1 - window).bool()
 
 
-def one_more(T, window):
+def one_more(T, window, *, of=window_mask):
     """One token too many is heard."""
-    return torch.ones(T, T).tril().triu(-window).bool()
+    return of(T, window + 1)
 
 
 def both_ways(T, window):

@@ -9,14 +9,14 @@ def gpt2_parameters(V: int, T: int, L: int, C: int) -> int:
     return V * C + T * C + L * block + 2 * C
 
 
-def untied(V, T, L, C):
+def untied(V, T, L, C, *, of=gpt2_parameters):
     """The head is counted beside the embedding; they are one table."""
-    return gpt2_parameters(V, T, L, C) + V * C
+    return of(V, T, L, C) + V * C
 
 
-def no_positions(V, T, L, C):
+def no_positions(V, T, L, C, *, of=gpt2_parameters):
     """The T vectors of places are missing."""
-    return gpt2_parameters(V, T, L, C) - T * C
+    return of(V, T, L, C) - T * C
 
 
 def only_matrices(V, T, L, C):
@@ -24,9 +24,9 @@ def only_matrices(V, T, L, C):
     return V * C + T * C + L * 12 * C * C
 
 
-def no_last_norm(V, T, L, C):
+def no_last_norm(V, T, L, C, *, of=gpt2_parameters):
     """The norm before the head is missing."""
-    return gpt2_parameters(V, T, L, C) - 2 * C
+    return of(V, T, L, C) - 2 * C
 
 
 def our_name(name: str) -> str:
@@ -43,14 +43,14 @@ NAMES = {
 }  # fmt: skip
 
 
-def one_projection(name):
+def one_projection(name, *, of=our_name):
     """Both c_proj have one name; the one of attention is `out`, the one of the MLP `down`."""
-    return our_name(name).replace(".mlp.down", ".mlp.out")
+    return of(name).replace(".mlp.down", ".mlp.out")
 
 
-def norms_exchanged(name):
+def norms_exchanged(name, *, of=our_name):
     """ln_1 is the norm before attention, ln_2 the one before the MLP."""
-    return our_name(name.replace("ln_1", "ln_x").replace("ln_2", "ln_1").replace("ln_x", "ln_2"))
+    return of(name.replace("ln_1", "ln_x").replace("ln_2", "ln_1").replace("ln_x", "ln_2"))
 
 
 PARTS = ("transformer.wte", "transformer.h.3.mlp.c_fc", "transformer.h.0.attn.c_proj", "transformer.h.11.mlp.c_proj",

@@ -12,15 +12,15 @@ def layer_norm(x_BTC: Tensor, eps: float) -> Tensor:
     return centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt()
 
 
-def over_batch(x_BTC, eps):
+def over_batch(x_BTC, eps, *, of=layer_norm):
     """Means run over the batch and time, as in batch norm; each token should be normed by itself."""
-    centred = x_BTC - x_BTC.mean((0, 1), keepdim=True)
-    return centred / (centred.square().mean((0, 1), keepdim=True) + eps).sqrt()
+    return of(x_BTC.flatten(0, 1).T[None], eps)[0].T.view_as(x_BTC)
 
 
-def unbiased(x_BTC, eps):
+def unbiased(x_BTC, eps, *, of=layer_norm):
     """The variance is divided by C − 1; it should be divided by C."""
-    return (x_BTC - x_BTC.mean(-1, keepdim=True)) / (x_BTC.var(-1, keepdim=True) + eps).sqrt()
+    biased = (x_BTC.shape[-1] - 1) / x_BTC.shape[-1]
+    return of(x_BTC, biased * eps) * biased**0.5
 
 
 def not_centred(x_BTC, eps):
@@ -28,15 +28,14 @@ def not_centred(x_BTC, eps):
     return rms_norm(x_BTC, eps)
 
 
-def variance_only(x_BTC, eps):
+def variance_only(x_BTC, eps, *, of=layer_norm):
     """It is divided by the variance; it should be its root."""
-    centred = x_BTC - x_BTC.mean(-1, keepdim=True)
-    return centred / (centred.square().mean(-1, keepdim=True) + eps)
+    return of(x_BTC, eps).square() / (x_BTC - x_BTC.mean(-1, keepdim=True))
 
 
-def no_eps(x_BTC, eps):
+def no_eps(x_BTC, eps, *, of=layer_norm):
     """eps is not added, so that a token of equal channels divides by zero."""
-    return layer_norm(x_BTC, 0.0)
+    return of(x_BTC, 0.0)
 
 
 def rms_norm(x_BTC: Tensor, eps: float) -> Tensor:
@@ -49,9 +48,9 @@ def centred_too(x_BTC, eps):
     return layer_norm(x_BTC, eps)
 
 
-def by_length(x_BTC, eps):
+def by_length(x_BTC, eps, *, of=rms_norm):
     """It is divided by the length; the mean of squares is wanted, not their sum."""
-    return x_BTC / (x_BTC.square().sum(-1, keepdim=True) + eps).sqrt()
+    return of(x_BTC, eps / x_BTC.shape[-1]) * x_BTC.shape[-1] ** -0.5
 
 
 def inputs(rng: torch.Generator) -> list[tuple[Tensor, float]]:

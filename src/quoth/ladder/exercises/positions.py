@@ -13,14 +13,14 @@ def add_positions(x_BTC: Tensor, table_TC: Tensor) -> Tensor:
     return x_BTC + table_TC[: x_BTC.shape[1]]
 
 
-def from_the_end(x_BTC, table_TC):
+def from_the_end(x_BTC, table_TC, *, of=add_positions):
     """The table's last vectors are added; the window begins at place 0."""
-    return x_BTC + table_TC[-x_BTC.shape[1] :]
+    return of(x_BTC, table_TC[-x_BTC.shape[1] :])
 
 
-def same_place(x_BTC, table_TC):
+def same_place(x_BTC, table_TC, *, of=add_positions):
     """Every token gets the vector of place 0."""
-    return x_BTC + table_TC[0]
+    return of(x_BTC, table_TC[:1].expand_as(table_TC))
 
 
 def multiplied(x_BTC, table_TC):
@@ -34,14 +34,14 @@ def rotate(x_TK: Tensor, theta: float) -> Tensor:
     return torch.stack([x_TK.new_tensor([[c, -s], [s, c]]) @ x for x, (c, s) in zip(x_TK, turns, strict=True)])
 
 
-def clockwise(x_TK, theta):
+def clockwise(x_TK, theta, *, of=rotate):
     """It turns clockwise; the angle's sign is wrong."""
-    return rotate(x_TK, -theta)
+    return of(x_TK, -theta)
 
 
-def one_ahead(x_TK, theta):
+def one_ahead(x_TK, theta, *, of=rotate):
     """Place 0 is turned already; it should stay as it is."""
-    return rotate(torch.cat([x_TK[:1], x_TK]), theta)[1:]
+    return of(torch.cat([x_TK[:1], x_TK]), theta)[1:]
 
 
 def all_alike(x_TK, theta):

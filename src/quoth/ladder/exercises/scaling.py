@@ -29,14 +29,14 @@ def entropy(score_NS: Tensor) -> Tensor:
     return -(log_p_NS.exp() * log_p_NS).sum(-1)
 
 
-def negative(score_NS):
+def negative(score_NS, *, of=entropy):
     """The sign is wrong: an entropy is not negative."""
-    return -entropy(score_NS)
+    return -of(score_NS)
 
 
-def bits(score_NS):
+def bits(score_NS, *, of=entropy):
     """That is in bits; nats are wanted."""
-    return entropy(score_NS) / torch.log(torch.tensor(2.0))
+    return of(score_NS) / torch.log(torch.tensor(2.0))
 
 
 def not_weighted(score_NS):

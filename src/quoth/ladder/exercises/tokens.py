@@ -13,9 +13,9 @@ def first_seen(text, alphabet):
     return [list(dict.fromkeys(alphabet)).index(c) for c in text]
 
 
-def from_one(text, alphabet):
+def from_one(text, alphabet, *, of=encode):
     """Ids begin at 1; the first should be 0."""
-    return [i + 1 for i in encode(text, alphabet)]
+    return [i + 1 for i in of(text, alphabet)]
 
 
 def with_repeats(text, alphabet):

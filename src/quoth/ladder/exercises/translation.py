@@ -36,10 +36,9 @@ def one_consonant(word):
     return word + "way" if word[0] in "aeiou" else word[1:] + word[0] + "ay"
 
 
-def vowels_too(word):
+def vowels_too(word, *, of=translate):
     """A word that begins with a vowel takes "way", not "ay"."""
-    made = pig_latin(word)
-    return word + "ay" if word[0] in "aeiou" else made
+    return word + "ay" if word[0] in "aeiou" else of(word)
 
 
 def last_vowel(word):

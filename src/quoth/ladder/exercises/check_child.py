@@ -1,0 +1,128 @@
+"""The process in which a learner's file is run: `python -m quoth.ladder.exercises.check_child`.
+
+The process appends lines of JSON to a file: first what it is about to do, so that its parent knows where it was when it
+was stopped; last what came of it. Whether that is right is for the parent to say, which nothing here can reach.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import os
+import runpy
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quoth.ladder.exercises import named
+from quoth.ladder.exercises.exercise import Exercise, Function
+from quoth.ladder.exercises.values import encode
+from quoth.system.errors import is_out_of_memory, one_line
+
+# A seed that nobody sets, so that one that is set can be told.
+SEED = 0x51D_0A7B_3C96
+Report = Callable[[dict[str, Any]], None]
+
+
+def main(file: str, name: str, answer: str, seconds: str, memory: str, written: str) -> None:
+    """Run the file, call its function, and write to `answer`.
+
+    Args:
+        file: what the learner wrote.
+        name: the exercise.
+        answer: the file for lines of JSON.
+        seconds: after these the process ends, should its parent not be there to end it.
+        memory: bytes that may be taken on top of what torch takes.
+        written: bytes that a file may be long.
+    """
+    exercise = named(name)
+    cases = exercise.cases()  # They are made first, since the file may change torch's settings.
+    with open(answer, "a", encoding="utf-8") as lines:
+
+        def report(line: dict[str, Any]) -> None:
+            lines.write(json.dumps(line) + "\n")
+            lines.flush()
+
+        report({"loads": True})
+        limit(float(seconds), int(memory), int(written))
+        try:
+            sys.argv = [file]
+            function = runpy.run_path(file).get(exercise.name)
+        except BaseException as error:
+            report({"failed": failure(error, file)})
+            return
+        if callable(function):
+            report(attempt(exercise, function, cases, report, file))
+        else:
+            report({"lacks": exercise.name})
+
+
+def attempt(
+    exercise: Exercise,
+    function: Function,
+    cases: Sequence[Sequence[Any]],
+    report: Report = lambda line: None,
+    file: str = "",
+) -> dict[str, Any]:
+    """Call a function with the arguments of each case.
+
+    Returns:
+        `failed`: what was raised; or `got`: the results as `encode` writes them, with `changes`: the name of an
+        argument that the function has changed, or None, and `seeds`: whether it has set torch's global seed.
+    """
+    got, changes = [], None
+    torch.manual_seed(SEED)
+    names = list(inspect.signature(exercise.right).parameters)
+    for number, arguments in enumerate(cases):
+        report({"calls": number})
+        given, before = copy.deepcopy(arguments), [encode(a) for a in arguments]
+        try:
+            got.append(encode(function(*given)))
+        except BaseException as error:
+            return {"failed": failure(error, file)}
+        after = (encode(a) for a in given)
+        changes = next((n for n, a, b in zip(names, after, before, strict=False) if a != b), changes)
+    return {"got": got, "changes": changes, "seeds": torch.initial_seed() != SEED}
+
+
+def failure(error: BaseException, file: str) -> dict[str, Any]:
+    """An error's kind, the first line of what it says, the line of the file that it came from, and what ran out."""
+    ran_out = "memory" if is_out_of_memory(error) else "depth" if isinstance(error, RecursionError) else None
+    try:
+        if isinstance(error, SyntaxError):
+            said, lines = error.msg, [error.lineno]
+        else:
+            said = str(error).strip().partition("\n")[0]
+            lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+        said = one_line(ValueError(said)) if said else ""
+    except Exception:  # Its class may be the learner's own.
+        said, lines = "", []
+    return {"kind": type(error).__name__, "said": said, "line": lines[-1] if lines else None, "ran_out": ran_out}
+
+
+def limit(seconds: float, memory: int, written: int) -> None:
+    """Bound what this process and those that it starts may take, where the system has such limits."""
+    with suppress(AttributeError):  # Windows has no alarm.
+        signal.alarm(int(seconds) + 2)
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (written, written))
+        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 2, int(seconds) + 2))
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + memory,) * 2)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+    sys.stdout.flush()
+    # What the file has left behind, such as threads, must not keep the process.
+    os._exit(0)
