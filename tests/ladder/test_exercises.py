@@ -84,7 +84,7 @@ def ids_from_one_as_first_seen(text: str, alphabet: str) -> list[int]:
 TWO_AT_ONCE = [
     ("attention-2", head_unscaled_masked_late, ("not divided by √K", "hidden after the softmax")),
     ("norm-1", norm_of_variance_unbiased, ("divided by C − 1", "divided by the variance")),
-    ("scaling-2", entropy_in_bits_not_weighted, ("in bits", "weigh −log p by p")),
+    ("scaling-2", entropy_in_bits_not_weighted, ("in bits", "should be weighed by p")),
     ("bigram-3", pairs_transposed_in_a_ring, ("Rows and columns are exchanged", "followed by the first")),
     ("masks-2", window_one_more_both_ways, ("One token too many", "should be causal")),
     ("batches-2", batch_time_first_same_twice, ("y is x", "axes are exchanged")),

@@ -11,13 +11,13 @@ def causal_mask(T: int) -> Tensor:
     return torch.ones(T, T).tril().bool()
 
 
-def deaf_to_itself(T):
+def without_diagonal(T):
     """A token may hear itself too: the diagonal should be true."""
     return torch.ones(T, T).tril(-1).bool()
 
 
-def future_only(T):
-    """That shows the future and hides the past."""
+def upper_triangle(T):
+    """The mask shows the future and hides the past; it should be the other way round."""
     return torch.ones(T, T).triu().bool()
 
 
@@ -66,7 +66,7 @@ def exchanged(q_TK, k_TK, v_TK, *, of=head):
 
 
 EXERCISES = (
-    Exercise(causal_mask, (deaf_to_itself, future_only, hidden), lambda rng: [(4,), (7,)]),
+    Exercise(causal_mask, (without_diagonal, upper_triangle, hidden), lambda rng: [(4,), (7,)]),
     Exercise(
         head,
         (masked_too_late, masked_with_zero, over_queries, not_scaled, divided_by_size, exchanged),

@@ -57,7 +57,7 @@ def transposed(token_N, vocabulary, *, of=count_pairs):
     return of(token_N, vocabulary).T
 
 
-def round_the_end(token_N, vocabulary, *, of=count_pairs):
+def wrapped_around(token_N, vocabulary, *, of=count_pairs):
     """The last token is followed by the first; after the last nothing follows."""
     return of(torch.cat([token_N, token_N[:1]]), vocabulary)
 
@@ -71,7 +71,7 @@ EXERCISES = (
     ),
     Exercise(
         count_pairs,
-        (transposed, round_the_end),
+        (transposed, wrapped_around),
         lambda rng: [(torch.randint(5, (40,), generator=rng), 5), (torch.tensor([0, 1, 2, 1]), 3)],
     ),
 )

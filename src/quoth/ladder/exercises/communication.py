@@ -16,8 +16,8 @@ def no_loops(T, causal):
     return edges(T, causal) - T
 
 
-def half(T, causal):
-    """Half of T² counts the diagonal for half."""
+def half_the_square(T, causal):
+    """Half of T² counts only half of the diagonal."""
     return T * T // 2 if causal else T * T
 
 
@@ -26,7 +26,7 @@ def heard_most(weight_TS: Tensor) -> list[int]:
     return weight_TS.argmax(-1).tolist()
 
 
-def hears_me_most(weight_TS):
+def by_columns(weight_TS):
     """That is for each column who listens to it most; rows are the listeners."""
     return weight_TS.argmax(0).tolist()
 
@@ -37,10 +37,10 @@ def least(weight_TS, *, of=heard_most):
 
 
 EXERCISES = (
-    Exercise(edges, (no_loops, half), lambda rng: [(8, True), (8, False), (3, True)]),
+    Exercise(edges, (no_loops, half_the_square), lambda rng: [(8, True), (8, False), (3, True)]),
     Exercise(
         heard_most,
-        (hears_me_most, least),
+        (by_columns, least),
         lambda rng: [(torch.randn(6, 6, generator=rng).softmax(-1),), (torch.randn(4, 4, generator=rng).softmax(-1),)],
     ),
 )

@@ -23,7 +23,7 @@ def over_targets(q_TK, k_SK, v_SC):
     return (q_TK @ k_SK.T * q_TK.shape[-1] ** -0.5).softmax(0) @ v_SC
 
 
-def hardest(q_TK, k_SK, v_SC):
+def best_key_only(q_TK, k_SK, v_SC):
     """Each query takes the value of its best key alone; a softmax mixes them."""
     return v_SC[(q_TK @ k_SK.T).argmax(-1)]
 
@@ -38,8 +38,8 @@ def of_the_source(weight_TS):
     return [(int(t), s) for s, t in enumerate(weight_TS.argmax(0))]
 
 
-def turned(weight_TS, *, of=alignment):
-    """The pairs are turned: the written token comes first."""
+def swapped(weight_TS, *, of=alignment):
+    """The pairs are swapped: the written token comes first."""
     return [(s, t) for t, s in of(weight_TS)]
 
 
@@ -49,6 +49,6 @@ def inputs(rng: torch.Generator) -> list[tuple[Tensor, Tensor, Tensor]]:
 
 
 EXERCISES = (
-    Exercise(cross, (with_a_mask, over_targets, hardest), inputs),
-    Exercise(alignment, (of_the_source, turned), lambda rng: [(torch.randn(4, 6, generator=rng).softmax(-1),)]),
+    Exercise(cross, (with_a_mask, over_targets, best_key_only), inputs),
+    Exercise(alignment, (of_the_source, swapped), lambda rng: [(torch.randn(4, 6, generator=rng).softmax(-1),)]),
 )

@@ -22,12 +22,12 @@ def scaled_down(x_TC, kept_TC, rate):
 
 
 def by_rate(x_TC, kept_TC, rate):
-    """It is divided by the rate; that is the share dropped, and 1 − rate the share kept."""
+    """What is kept is divided by the rate, the share dropped; it should be divided by 1 − rate, the share kept."""
     return x_TC * kept_TC / rate
 
 
-def turned_round(x_TC, kept_TC, rate, *, of=dropout):
-    """What should be kept is dropped."""
+def mask_inverted(x_TC, kept_TC, rate, *, of=dropout):
+    """What should be kept is dropped, and what should be dropped is kept."""
     return of(x_TC, ~kept_TC, rate)
 
 
@@ -42,7 +42,7 @@ def by_training(train, validation):
     return train.index(min(train)) if overfits(train, validation) is not None else None
 
 
-def whatever_training_does(train, validation):
+def training_ignored(train, validation):
     """Where the training loss rises too, that is not overfitting: None."""
     best = validation.index(min(validation))
     return best if validation[-1] > validation[best] else None
@@ -56,12 +56,12 @@ def always(train, validation):
 EXERCISES = (
     Exercise(
         dropout,
-        (not_scaled, scaled_down, by_rate, turned_round),
+        (not_scaled, scaled_down, by_rate, mask_inverted),
         lambda rng: [(torch.randn(3, 4, generator=rng), torch.rand(3, 4, generator=rng) < 0.8, 0.2)],
     ),
     Exercise(
         overfits,
-        (by_training, whatever_training_does, always),
+        (by_training, training_ignored, always),
         lambda rng: [
             ([3.0, 2, 1, 0.5], [3.0, 2.2, 2.4, 2.9]),
             ([3.0, 2, 1.5], [3.1, 2.2, 1.8]),

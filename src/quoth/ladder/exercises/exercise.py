@@ -85,7 +85,10 @@ class Exercise:
         The mistakes are those that were planted here, so a learner who reads them knows what to look for.
         """
         mistakes = [inspect.getdoc(mistake) or "" for mistake in self.wrong[: tries + 1]]
-        lines = [f"{self.call(0)} should return {kind(self.right(*self.cases()[0]))}.", "A mistake looks like this:"]
+        lines = [
+            f"{self.call(0)} should return {kind(self.right(*self.cases()[0]))}.",
+            "Look whether this is true of yours:",
+        ]
         return "\n".join([*lines, *(f"- {' '.join(mistake.split())}" for mistake in mistakes)]) + "\n"
 
     def _results(self, function: Function) -> list[Any] | None:

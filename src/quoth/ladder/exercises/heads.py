@@ -12,7 +12,7 @@ def split_heads(x_BTC: Tensor, heads: int) -> Tensor:
     return x_BTC.view(B, T, heads, C // heads).transpose(1, 2)
 
 
-def cut_through_time(x_BTC, heads):
+def not_split_by_channel(x_BTC, heads):
     """The shape is right but times are mixed: view as (B, T, H, K) first, then exchange axes."""
     B, T, C = x_BTC.shape
     return x_BTC.view(B, heads, T, C // heads)
@@ -24,7 +24,7 @@ def every_other(x_BTC, heads):
     return x_BTC.view(B, T, C // heads, heads).permute(0, 3, 1, 2)
 
 
-def not_turned(x_BTC, heads, *, of=split_heads):
+def not_transposed(x_BTC, heads, *, of=split_heads):
     """That is (B, T, H, K); heads should come before time, so that each is a batch of its own."""
     return of(x_BTC, heads).transpose(1, 2)
 
@@ -48,7 +48,7 @@ def interleaved(x_BHTK):
 EXERCISES = (
     Exercise(
         split_heads,
-        (cut_through_time, every_other, not_turned),
+        (not_split_by_channel, every_other, not_transposed),
         lambda rng: [(torch.randn(2, 5, 12, generator=rng), 3), (torch.randn(1, 4, 8, generator=rng), 4)],
     ),
     Exercise(merge_heads, (flattened, interleaved), lambda rng: [(torch.randn(2, 3, 5, 4, generator=rng),)]),

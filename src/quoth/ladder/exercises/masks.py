@@ -27,7 +27,7 @@ def prefix_hears_all(T, prefix, *, of=prefix_mask):
     return mask_TT
 
 
-def deaf_to_prefix(T, prefix, *, of=prefix_mask):
+def prefix_hidden(T, prefix, *, of=prefix_mask):
     """What follows does not hear the prefix; it should."""
     mask_TT = of(T, prefix)
     mask_TT[prefix:, :prefix] = False
@@ -50,6 +50,6 @@ def both_ways(T, window):
 
 
 EXERCISES = (
-    Exercise(prefix_mask, (causal_throughout, prefix_hears_all, deaf_to_prefix), lambda rng: [(6, 3), (5, 2)]),
+    Exercise(prefix_mask, (causal_throughout, prefix_hears_all, prefix_hidden), lambda rng: [(6, 3), (5, 2)]),
     Exercise(window_mask, (one_more, both_ways), lambda rng: [(6, 3), (5, 2)]),
 )

@@ -29,7 +29,7 @@ def not_centred(x_BTC, eps):
 
 
 def variance_only(x_BTC, eps, *, of=layer_norm):
-    """It is divided by the variance; it should be its root."""
+    """The vectors are divided by the variance; they should be divided by its root."""
     return of(x_BTC, eps).square() / (x_BTC - x_BTC.mean(-1, keepdim=True))
 
 
@@ -49,7 +49,7 @@ def centred_too(x_BTC, eps):
 
 
 def by_length(x_BTC, eps, *, of=rms_norm):
-    """It is divided by the length; the mean of squares is wanted, not their sum."""
+    """The vectors are divided by their length, the root of the sum of squares; the root of the mean is wanted."""
     return of(x_BTC, eps / x_BTC.shape[-1]) * x_BTC.shape[-1] ** -0.5
 
 

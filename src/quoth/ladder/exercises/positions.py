@@ -35,7 +35,7 @@ def rotate(x_TK: Tensor, theta: float) -> Tensor:
 
 
 def clockwise(x_TK, theta, *, of=rotate):
-    """It turns clockwise; the angle's sign is wrong."""
+    """The channels are turned clockwise; the angle's sign is wrong."""
     return of(x_TK, -theta)
 
 

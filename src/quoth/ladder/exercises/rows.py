@@ -17,7 +17,7 @@ def mean_of_means(loss_BT, weight_BT):
 
 
 def over_everything(loss_BT, weight_BT):
-    """It is divided by all targets; only those that count should be counted."""
+    """The sum is divided by the number of all targets; only those that count should be counted."""
     return (loss_BT * weight_BT).mean()
 
 

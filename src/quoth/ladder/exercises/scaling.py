@@ -19,7 +19,7 @@ def inverse(head_size):
 
 
 def root(head_size):
-    """Multiplied by that, the variance is K²: divide by the root."""
+    """With that factor the variance is K²; scores should be divided by the root."""
     return head_size**0.5
 
 
@@ -40,7 +40,7 @@ def bits(score_NS, *, of=entropy):
 
 
 def not_weighted(score_NS):
-    """Each surprise counts as often as it occurs: weigh −log p by p."""
+    """All surprises count alike; each −log p should be weighed by p."""
     return -score_NS.log_softmax(-1).mean(-1)
 
 

@@ -38,18 +38,18 @@ def optimal_tokens(parameters: float) -> float:
     return 20 * parameters
 
 
-def gpt3s(parameters):
+def gpt3_ratio(parameters):
     """That is about GPT-3's share, 300 billion for 175 billion; Chinchilla found twenty."""
     return 300 / 175 * parameters
 
 
-def as_many(parameters):
-    """As many tokens as parameters are far too few: twenty a parameter."""
+def one_per_parameter(parameters):
+    """One token for each parameter is far too few; Chinchilla found twenty."""
     return parameters
 
 
 EXERCISES = (
     Exercise(training_flops, (forward_only, one_each), lambda rng: [(124e6, 10e9), (175e9, 300e9)]),
     Exercise(block_parameters, (no_mlp, no_values), lambda rng: [(12, 768), (96, 12288)]),
-    Exercise(optimal_tokens, (gpt3s, as_many), lambda rng: [(1e9,), (70e9,)]),
+    Exercise(optimal_tokens, (gpt3_ratio, one_per_parameter), lambda rng: [(1e9,), (70e9,)]),
 )
