@@ -110,7 +110,7 @@ def test_a_cache_that_cannot_be_written_costs_no_verdict(
 
 
 def test_a_class_is_a_table(quoth: Quoth, here: Path) -> None:
-    write("heads-1", RIGHT["heads-1"], "class/ann.py")
+    write("heads-1", f"torch.set_default_dtype(torch.float64)\n{RIGHT['heads-1']}", "class/ann.py")
     write("norm-1", WRONG["norm-1"][0], "class/ben.py")
     Path("class/cid.py").write_bytes(b"\xff")
     result = quoth("exercise", "check", "class", "--csv")

@@ -1,10 +1,14 @@
 """The right solution passes, every mistake is named, two at once too, and no two look alike."""
 
 import inspect
+import re
+from collections import UserList
 from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from quoth.ladder.exercises import exercises, named
@@ -151,6 +155,30 @@ def test_the_first_number_that_differs_is_shown_with_its_place() -> None:
 )  # fmt: skip
 def test_what_differs_is_told_apart(wanted: object, got: object, said: str) -> None:
     assert not same(got, wanted) and difference(wanted, got) == said
+
+
+FLAT = st.none() | st.booleans() | st.integers(-9, 9) | st.floats(width=32) | st.text("ab", max_size=3)
+TENSORS = st.lists(st.sampled_from([0.0, 1.0, float("nan"), float("inf")]), max_size=4).map(torch.tensor)
+OTHERS = st.just(UserList([1])) | st.just(torch.ones(2).to_sparse()) | st.sets(st.integers(0, 3), max_size=2)
+VALUES = st.recursive(
+    FLAT | TENSORS | TENSORS.map(lambda x: x.bool()) | OTHERS,
+    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner),
+)
+
+
+@given(VALUES, VALUES)
+@example([1], UserList([1]))
+@example(torch.ones(2), torch.ones(2).to_sparse())
+@example([float("nan")], [float("inf")])
+@example(torch.ones(2), torch.ones(2).bool())
+def test_two_things_that_look_alike_are_never_told_apart_by_their_looks(wanted: object, got: object) -> None:
+    """Results are either the same, or the message shows two texts that differ."""
+    wanted, got = decode(encode(wanted)), decode(encode(got))
+    assert same(wanted, wanted) and same(got, got)
+    if not same(got, wanted):
+        said = re.sub(r" \(\d+ of \d+ numbers differ\)$", "", difference(wanted, got)).partition(" should ")[2]
+        first, _, second = said.rpartition(", not ")
+        assert second and first.removeprefix("be ") != second
 
 
 @pytest.mark.parametrize(

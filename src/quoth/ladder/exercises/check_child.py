@@ -101,7 +101,7 @@ def failure(error: BaseException, file: str) -> dict[str, Any]:
         else:
             said = str(error).strip().partition("\n")[0]
             lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
-        said = one_line(ValueError(said)) if said else ""
+        said = "".join(c for c in one_line(ValueError(said)) if c.isprintable()) if said else ""
     except Exception:  # Its class may be the learner's own.
         said, lines = "", []
     return {"kind": type(error).__name__, "said": said, "line": lines[-1] if lines else None, "ran_out": ran_out}
@@ -123,6 +123,7 @@ def limit(seconds: float, memory: int, written: int) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
-    sys.stdout.flush()
+    with suppress(Exception):  # The file may have put something else in its place.
+        sys.stdout.flush()
     # What the file has left behind, such as threads, must not keep the process.
     os._exit(0)

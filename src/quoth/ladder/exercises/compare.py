@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,7 +32,8 @@ def same(a: Any, b: Any) -> bool:
     try:
         if isinstance(a, int) and isinstance(b, int):
             return a == b
-        return abs(float(a) - float(b)) <= ABSOLUTE + RELATIVE * abs(float(b))
+        x, y = float(a), float(b)
+        return x == y or (x != x and y != y) or abs(x - y) <= ABSOLUTE + RELATIVE * min(abs(y), sys.float_info.max)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         return False
 

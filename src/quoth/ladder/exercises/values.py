@@ -45,7 +45,9 @@ def encode(value: Any, depth: int = 0) -> Any:
         return value if len(value) <= MOST_ITEMS else {"other": f"a text of {len(value)} characters"}
     if isinstance(value, Number) and not isinstance(value, complex):  # Such as a fraction.
         return float(value)  # type: ignore[arg-type]
-    return {"other": f"a function {value.__name__}" if hasattr(value, "__name__") else short(value)}
+    if callable(value) and hasattr(value, "__name__"):
+        return {"other": f"the function {value.__name__}"}
+    return {"other": f"{short(value)} of the type {type(value).__name__}"}
 
 
 def decode(value: Any) -> Any:
@@ -66,6 +68,6 @@ def decode(value: Any) -> Any:
 def _tensor(value: Tensor) -> Any:
     shape = list(value.shape)
     if value.numel() > MOST_ITEMS or value.is_complex() or value.layout != torch.strided:
-        return {"other": f"a tensor {tuple(shape)} of {value.dtype}"}
+        return {"other": f"a tensor {tuple(shape)} of {value.dtype} and {value.layout}"}
     dtype = str(value.dtype).removeprefix("torch.")
     return {"tensor": value.detach().flatten().tolist(), "dtype": dtype, "shape": shape}
