@@ -65,7 +65,8 @@ def metrics(steps: int = 2900) -> Iterator[dict[str, object]]:
             "seconds": seconds,
             "tokens": step * 4096,
             "loss": fall * (1 + dice.gauss(0, 0.018)),
-            "learning_rate": min(1.0, progress / 0.02, (1 - progress) / 0.6),
+            "learning_rate": 0.004 * min(1.0, progress / 0.02, (1 - progress) / 0.6),
+            "learning_rate_share": min(1.0, progress / 0.02, (1 - progress) / 0.6),
             "gradient_norm": 0.4 + dice.random() * 0.2,
             "tokens_per_second": 66_700 * (1 + dice.gauss(0, 0.02)),
         }
@@ -234,7 +235,7 @@ def test_a_line_that_a_crash_cut_off_costs_only_itself(run: Path) -> None:
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, None, "1.5", True, 10**400, {}])
 def test_odd_values_are_left_out(run: Path, odd: object) -> None:
-    keys = ("loss", "learning_rate", "tokens_per_second", "validation_loss", "seconds", "step")
+    keys = ("loss", "learning_rate_share", "tokens_per_second", "validation_loss", "seconds", "step")
     with (run / "metrics.jsonl").open("a") as file:
         for key in keys:
             file.write(json.dumps({"step": 3000, "seconds": 180.0, "loss": 1.2, key: odd}) + "\n")

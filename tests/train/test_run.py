@@ -39,7 +39,7 @@ def test_a_folder_that_another_run_has_taken_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoiled", [b"\xff\xfe\x00 {", b'{"step": 3', b"[1, 2]", b"null", b'{"step": "x"}', b"\x00" * 9]
+    "spoiled", [b"\xff\xfe\x00 {", b'{"step": 3', b"[1, 2]", b"null", b'{"step": "x"}', b"\x00" * 9, b"[" * 200_000]
 )
 def test_a_spoiled_line_of_the_metrics_is_left_out(spoiled: bytes, tmp_path: Path) -> None:
     lines = [json.dumps({"step": n, "loss": 1.0}).encode() for n in range(4)]

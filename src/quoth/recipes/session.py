@@ -86,7 +86,7 @@ class Session:
             be_deterministic()
         torch.manual_seed(run.seed)
         self.model = GPT(recipe.model)
-        # A single process that no launcher started holds the whole model, even if several processes sharded it before.
+        # A process that no launcher started holds the whole model, even where several sharded it before.
         self.sharded = run.shard and self.world.launched
         if self.sharded:
             shard(self.model, self.world, hardware.device, DTYPES[hardware.dtype])  # This moves one block at a time.
@@ -177,9 +177,10 @@ class Session:
         began, self.budget = time.monotonic() - self.state.training_seconds, self.timetable.budget(self.state)
         self.timetable.begin()
         steps = self._steps(view, objective)
-        while (step := self._timed(steps)) is not None:
+        while (step := next(steps, None)) is not None:
             state, self.begun = self.state, True
             state.step, state.training_seconds = step.number, time.monotonic() - began
+            state.step_seconds += step.seconds
             if step.moved:
                 state.learned(step.loss)
                 speed = self.stage.tokens_per_step * step.number / max(state.step_seconds, 1e-9)
@@ -202,12 +203,6 @@ class Session:
                 self._agree_to_stop()
             if self.ended:
                 break
-
-    def _timed(self, steps: Iterator[Step]) -> Step | None:
-        began = time.monotonic()
-        step = next(steps, None)
-        self.state.step_seconds += time.monotonic() - began
-        return step
 
     def _steps(self, view: nn.Module, objective: Objective) -> Iterator[Step]:
         c = self.recipe.optimizer

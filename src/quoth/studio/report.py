@@ -89,7 +89,7 @@ def _numbers(record: Record) -> Iterator[Markup]:
 
 def _curves(record: Record) -> Markup:
     loss, validation = readings(record.lines, "loss"), readings(record.lines, "validation_loss")
-    rate, speed = readings(record.lines, "learning_rate"), readings(record.lines, "tokens_per_second")
+    rate, speed = readings(record.lines, "learning_rate_share"), readings(record.lines, "tokens_per_second")
     if not (every := [*loss, *validation, *rate, *speed]):
         return parts.render(
             "curves", charts=parts.render("missing", text="Nothing was logged, so there are no curves.")

@@ -48,7 +48,7 @@ class Characters:
             more = f" and {wrong.size - 5} more" if wrong.size > 5 else ""
             raise InputError(
                 f"The characters {named}{more} are not in this tokenizer's alphabet of {self.vocabulary}; "
-                "leave them out, or train with --tokenizer bytes or bpe:N, which know every text."
+                "leave them out; the tokenizers bytes and bpe:N, which a model is trained with, know every text."
             )
         return ids.astype(np.int64)
 

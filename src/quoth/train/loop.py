@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ class Step:
         moved: whether the weights moved. They do not if loss or gradient is not finite, the loss is a spike, or no
             target counts (the loss is then NaN).
         metrics: what the objective reports beside its sum, each as a mean over those targets.
+        seconds: how long the step took, with its batch.
     """
 
     number: int
@@ -43,6 +45,7 @@ class Step:
     tokens: float
     moved: bool = True
     metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 class Update(NamedTuple):
@@ -131,6 +134,7 @@ def fit(
         raise InputError("fit needs either steps or a budget.")
     budget = budget or Steps(steps or 0)
     while (progress := world.most([budget.progress(number)])[0]) < 1:
+        began = time.monotonic()
         micro = batches[number]
         multiplier = schedule(budget.middle(number, progress))
         optimizer.scale(multiplier)
@@ -140,4 +144,5 @@ def fit(
         if spikes and done.moved:
             spikes.see(done.loss)
         number += 1
-        yield Step(number, progress, done.loss, done.gradient_norm, multiplier, done.tokens, done.moved, done.metrics)
+        told = {**done._asdict(), "seconds": time.monotonic() - began}
+        yield Step(number=number, progress=progress, multiplier=multiplier, **told)

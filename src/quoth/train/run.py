@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from quoth.system.errors import InputError, suggestion
-from quoth.system.files import read_json, write_atomic, writing
+from quoth.system.files import write_atomic, writing
 from quoth.system.lock import LOCK
 
 RUNS = Path("runs")
@@ -119,16 +119,7 @@ def read_metrics(run: Path) -> Iterator[dict[str, Any]]:
         return
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 values = json.loads(line)
                 if isinstance(values, dict) and isinstance(values.get("step", 0), int):
                     yield values
-
-
-def summary(run: Path) -> dict[str, Any]:
-    """The content of `summary.json`, or what the metrics tell of a run that has no summary yet."""
-    path = run / "summary.json"
-    if path.exists():
-        return dict(read_json(path))
-    losses = [m["validation_loss"] for m in read_metrics(run) if "validation_loss" in m]
-    return {"run": run.name, "validation_loss": min(losses, default=None), "stopped": "unfinished"}
