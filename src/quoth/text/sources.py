@@ -8,15 +8,14 @@ as a folder of files and never imported.
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from quoth.system.errors import InputError, suggestion
+from quoth.system.files import write_atomic, writing
 
 TINY_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 TINY_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -132,11 +131,9 @@ def materialise(name: str, folder: Path) -> Path:
     data = source.build()
     if _sha256(data) != source.sha256:
         raise InputError(f"the text built for {name!r} is not the one expected (its SHA-256 is {_sha256(data)})")
-    try:
+    with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
-        _write_atomically(path, data)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    write_atomic(path, data)
     return path
 
 
@@ -224,22 +221,6 @@ def _download(url: str) -> bytes:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` holds all of it or is as it was, whatever happens meanwhile."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp's files are for the owner alone; this one is no secret.
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 _TINY_PUBLISHED = (
