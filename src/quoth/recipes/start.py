@@ -65,7 +65,8 @@ def start(
     session = first_session(recipe, data, hardware, folder, started, world, lock)
     if minutes := recipe.run.minutes:
         judged, seconds = len(data.validation), 60 * minutes - (time.monotonic() - started)
-        steps = steps_in(recipe.model, recipe.run.batch, fast, seconds, recipe.run.validation_tokens or judged)
+        how = replace(fast, compile=hardware.compile)
+        steps = steps_in(recipe.model, recipe.run.batch, how, seconds, recipe.run.validation_tokens or judged)
         if steps < FEW_STEPS:
             session.remarks.append(f"About {steps:.0f} steps of this model fit into {minutes:g} min on this machine.")
     return session
