@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from cli.helpers import Quoth
 
-from quoth.ladder.exercises import check, named
-from quoth.ladder.exercises.check import judged
-from quoth.ladder.exercises.check_child import attempt
+from quoth.ladder.checker import check
+from quoth.ladder.checker.check import judged
+from quoth.ladder.checker.check_child import attempt
+from quoth.ladder.exercises import named
 
 RIGHT = {
     "averaging-1": (

@@ -76,7 +76,7 @@ def test_the_name_of_a_special_token_in_a_text_is_text(quoth: Quoth, here: Path)
         (["import", "runs"], "has no config.json"),
         (["import"], "needs PATH"),
         (["sample", "first", "--weights", "int4"], "--weights must be one of float32, bfloat16, int8"),
-        (["sample", "first", "--lookup", "-1"], "0 or more"),
+        (["sample", "first", "--lookup", "-1"], "--lookup must be at least 0, not -1"),
         (["sample", "first", "--repetition-penalty", "0"], "repetition_penalty must lie in [0.01, 100]"),
     ],
 )

@@ -232,7 +232,8 @@ assert torch.equal(decoder.step(rows((0, 0, [1, 2], 1))), before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's addresses")
 def test_threads_that_cannot_be_had_are_refused_and_the_others_go_on() -> None:
-    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, env=dict(os.environ))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
     assert first.startswith("The compiled decoder failed: ")

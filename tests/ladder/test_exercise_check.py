@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from quoth.ladder.exercises import check
-from quoth.ladder.exercises.check import Verdict, check_all, files_in
+from quoth.ladder.checker import check
+from quoth.ladder.checker.check import Verdict, check_all, files_in
 from quoth.system.errors import InputError
 
 CALL = "scale(16) "

@@ -11,12 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from quoth.ladder.checker.check import failed, judged
+from quoth.ladder.checker.check_child import attempt
+from quoth.ladder.checker.compare import difference, same
+from quoth.ladder.checker.solution import solution
+from quoth.ladder.checker.values import Other, decode, encode
 from quoth.ladder.exercises import exercises, named
-from quoth.ladder.exercises.check import failed, judged
-from quoth.ladder.exercises.check_child import attempt
-from quoth.ladder.exercises.compare import difference, same
-from quoth.ladder.exercises.solution import solution
-from quoth.ladder.exercises.values import Other, decode, encode
 from quoth.ladder.topics import TOPICS
 from quoth.system.errors import InputError
 

@@ -16,7 +16,7 @@ from quoth.cli.arguments import parse
 from quoth.cli.output import print_json, warn
 
 if TYPE_CHECKING:
-    from quoth.ladder.exercises.check import Verdict
+    from quoth.ladder.checker.check import Verdict
 
 # Of what a learner's file prints, so many characters are shown.
 SHOWN = 2000
@@ -84,9 +84,9 @@ def list_all(*, as_json: bool) -> int:
 
 def show(a: Arguments) -> int:
     """Print the file to begin with, a hint, or the solution."""
+    from quoth.ladder.checker.solution import solution
+    from quoth.ladder.checker.tries import need_a_try, tries
     from quoth.ladder.exercises import named
-    from quoth.ladder.exercises.solution import solution
-    from quoth.ladder.exercises.tries import need_a_try, tries
 
     assert a.name
     known = named(a.name)
@@ -102,7 +102,7 @@ def show(a: Arguments) -> int:
 
 
 def check_one(file: Path, *, as_json: bool) -> int:
-    from quoth.ladder.exercises.check import check
+    from quoth.ladder.checker.check import check
     from quoth.system.errors import InputError
 
     verdict = check(file)
@@ -121,7 +121,7 @@ def check_one(file: Path, *, as_json: bool) -> int:
 
 def check_class(path: Path, a: Arguments) -> int:
     """Check every file of a folder; the exit code is 0 where all are right, else 1."""
-    from quoth.ladder.exercises.check import check_all, files_in
+    from quoth.ladder.checker.check import check_all, files_in
 
     verdicts = check_all(files_in(path) if path.is_dir() else [path])
     if a.json:
@@ -160,7 +160,7 @@ def row(verdict: Verdict) -> dict[str, Any]:
 
 def count(verdict: Verdict) -> None:
     """Count the try, on which hints and the solution depend; the verdict is told whether that can be kept or not."""
-    from quoth.ladder.exercises.tries import count_try
+    from quoth.ladder.checker.tries import count_try
     from quoth.system.errors import InputError
 
     try:

@@ -9,7 +9,7 @@ from quoth.ladder.topics import TOPICS
 from quoth.system.errors import InputError, suggestion
 
 if TYPE_CHECKING:
-    from quoth.ladder.exercises.exercise import Exercise
+    from quoth.ladder.checker.exercise import Exercise
 
 
 def exercises() -> dict[str, Exercise]:

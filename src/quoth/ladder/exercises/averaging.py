@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from quoth.ladder.averaging import mean_softmax
-from quoth.ladder.exercises.exercise import Exercise
+from quoth.ladder.checker.exercise import Exercise
 
 
 def mean_before(x_BTC: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from math import log, log2
 import torch
 from torch import Tensor
 
-from quoth.ladder.exercises.exercise import Exercise
+from quoth.ladder.checker.exercise import Exercise
 
 
 def uniform_loss(vocabulary: int) -> float:

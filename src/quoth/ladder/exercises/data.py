@@ -3,7 +3,7 @@
 from collections import Counter
 from math import log
 
-from quoth.ladder.exercises.exercise import Exercise
+from quoth.ladder.checker.exercise import Exercise
 
 
 def alphabet(text: str) -> str:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from quoth.ladder.exercises.exercise import Exercise
+from quoth.ladder.checker.exercise import Exercise
 
 
 def dropout(x_TC: Tensor, kept_TC: Tensor, rate: float) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from quoth.ladder.exercises.exercise import Exercise
+from quoth.ladder.checker.exercise import Exercise
 
 
 def mean_matrix(T: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Exercises on nanoGPT's shape."""
 
-from quoth.ladder.exercises.exercise import Exercise
+from quoth.ladder.checker.exercise import Exercise
 
 
 def gpt2_parameters(V: int, T: int, L: int, C: int) -> int:

@@ -5,7 +5,7 @@ from math import cos, sin
 import torch
 from torch import Tensor
 
-from quoth.ladder.exercises.exercise import Exercise
+from quoth.ladder.checker.exercise import Exercise
 
 
 def add_positions(x_BTC: Tensor, table_TC: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from quoth.ladder.exercises.exercise import Exercise
+from quoth.ladder.checker.exercise import Exercise
 
 
 def scale(head_size: int) -> float:

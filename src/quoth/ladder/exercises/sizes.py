@@ -1,6 +1,6 @@
 """Exercises on sizes and compute."""
 
-from quoth.ladder.exercises.exercise import Exercise
+from quoth.ladder.checker.exercise import Exercise
 
 
 def training_flops(parameters: float, tokens: float) -> float:

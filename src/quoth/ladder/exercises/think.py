@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from quoth.ladder.exercises.exercise import Exercise
+from quoth.ladder.checker.exercise import Exercise
 
 
 def mlp(x_TC: Tensor, up_HC: Tensor, down_CH: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Exercises on tokens."""
 
-from quoth.ladder.exercises.exercise import Exercise
+from quoth.ladder.checker.exercise import Exercise
 
 
 def encode(text: str, alphabet: str) -> list[int]:

@@ -1,6 +1,6 @@
 """Exercises on translation."""
 
-from quoth.ladder.exercises.exercise import Exercise
+from quoth.ladder.checker.exercise import Exercise
 from quoth.ladder.pig_latin import pig_latin
 
 

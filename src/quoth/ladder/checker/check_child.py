@@ -1,4 +1,4 @@
-"""The process in which a learner's file is run: `python -m quoth.ladder.exercises.check_child`.
+"""The process in which a learner's file is run: `python -m quoth.ladder.checker.check_child`.
 
 The process appends lines of JSON to a file: first what it is about to do, so that its parent knows where it was when it
 was stopped; last what came of it. Whether that is right is for the parent to say, which nothing here can reach.
@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
+from quoth.ladder.checker.exercise import Exercise, Function
+from quoth.ladder.checker.values import encode
 from quoth.ladder.exercises import named
-from quoth.ladder.exercises.exercise import Exercise, Function
-from quoth.ladder.exercises.values import encode
 from quoth.system.errors import is_out_of_memory, one_line
 
 # A seed that nobody sets, so that one that is set can be told.

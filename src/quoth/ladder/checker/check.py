@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from quoth.ladder.checker.exercise import Exercise
+from quoth.ladder.checker.values import decode
 from quoth.ladder.exercises import named
-from quoth.ladder.exercises.exercise import Exercise
-from quoth.ladder.exercises.values import decode
 from quoth.system.device import cores
 from quoth.system.errors import InputError
 from quoth.system.memory import size
@@ -187,7 +187,7 @@ def _run(file: Path, name: str, stop: threading.Event) -> Ended:
         answer = Path(folder) / "answer"
         limits = map(str, (SECONDS, MEMORY, WRITTEN))
         # With -P a file beside the learner's, such as random.py, does not take the place of Python's own.
-        command = [sys.executable, "-P", "-m", "quoth.ladder.exercises.check_child", str(file), name, str(answer)]
+        command = [sys.executable, "-P", "-m", "quoth.ladder.checker.check_child", str(file), name, str(answer)]
         process = subprocess.Popen(
             [*command, *limits],
             stdin=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from quoth.ladder.exercises.compare import difference, kind, same, shown
+from quoth.ladder.checker.compare import difference, kind, same, shown
 
 Function = Callable[..., Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quoth.ladder.exercises.values import Other
+from quoth.ladder.checker.values import Other
 from quoth.system.errors import short
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-5

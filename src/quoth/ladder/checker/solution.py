@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType
 
-from quoth.ladder.exercises.exercise import Exercise
+from quoth.ladder.checker.exercise import Exercise
 
 # What is imported from here on is not written out.
 OURS = "quoth."
