@@ -7,7 +7,7 @@ from collections.abc import MutableMapping
 
 # A thread of GNU's library spins 300,000 times before it sleeps, for some ten milliseconds. Between two parts of a step
 # no thread waits so long; but if another program runs too, threads spend their whole time slices spinning.
-SPINS = 10_000
+SPINS = 1000
 
 
 def sleep_soon(environment: MutableMapping[str, str] = os.environ) -> None:
