@@ -275,6 +275,7 @@ class Session:
 
     def _save(self) -> Iterator[Event]:
         """Save a checkpoint of this step, unless there is one already or the weights are not finite."""
+        self._unsaved = ""
         if self.state.step in (0, self.checkpoints.step):
             return
         broken = not all(bool(own(p).isfinite().all()) for p in self.model.parameters())
