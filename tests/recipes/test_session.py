@@ -229,6 +229,7 @@ def test_a_disk_that_is_too_small_is_said_before_the_first_step(monkeypatch: pyt
     with pytest.raises(InputError, match=r"A checkpoint of this model takes .* has room for 0.0 MB; give --out"):
         list(session.events())
     assert not session.begun
+    assert not session.folder.exists()
 
 
 def test_a_disk_with_little_room_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,6 +263,22 @@ def test_where_only_the_weights_fit_they_are_kept(place: Path, monkeypatch: pyte
     assert load(kept(place / "run")).state["step"] == 20
     with pytest.raises(InputError, match="holds no optimizer, so a run cannot go on from it"):
         resume()
+
+
+def test_a_run_goes_on_from_an_older_checkpoint_that_holds_the_optimizer(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch, lambda path: path.name == "optimizer.safetensors" and "step-000020" in str(path))
+    list(begin(steps=20, evaluate_every=10).events())
+    monkeypatch.undo()
+    monkeypatch.chdir(place)
+    session = resume()
+    assert session.state.step == 10
+    assert session.remarks == [
+        "run/checkpoints/step-000020 holds no optimizer, so a run cannot go on from it. step-000010 is used instead."
+    ]
+    list(session.events())
+    assert load(kept(place / "run", "last")).state["step"] == 20
 
 
 def test_another_folder_may_be_given_for_the_last_checkpoint(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -271,22 +271,26 @@ def complete(known: Settings, corpus: Corpus, hardware: Hardware, elapsed: float
     seconds = min(MOST_SECONDS, max(2.0, 60 * minutes - OVERHEAD_SECONDS - elapsed))
     if steps:
         seconds = seconds_for(steps, lambda time: weighed(time)[0])
-    choices = weighed(seconds)
-    return {**_settings(choices, value, steps, minutes, seconds, unique, judged, machine), **known}
+    task = Task(steps, minutes, seconds, unique, judged, machine)
+    return {**_settings(task, weighed(seconds), value.get("optimizer", "muon")), **known}
 
 
-def _settings(
-    choices: list[Choice],
-    value: dict[str, Any],
-    steps: int,
-    minutes: float,
-    seconds: float,
-    unique: int,
-    judged: int,
-    machine: Machine,
-) -> Settings:
+@dataclass(frozen=True)
+class Task:
+    """What the dial chooses for: steps, or else minutes; the seconds they take; the splits' tokens; and the machine."""
+
+    steps: int
+    minutes: float
+    seconds: float
+    unique: int
+    judged: int
+    machine: Machine
+
+
+def _settings(task: Task, choices: list[Choice], optimizer: str) -> Settings:
     """The settings of the best choice, each value with its reason."""
-    best = choices[0]
+    best, steps, minutes, seconds = choices[0], task.steps, task.minutes, task.seconds
+    unique, judged, machine = task.unique, task.judged, task.machine
     tokens = steps * best.batch * best.config.context if steps else best.tokens
     token_seconds = step_seconds(best.config, best.batch, replace(machine, compiled=best.compiled))
     token_seconds /= best.batch * best.config.context
@@ -303,7 +307,7 @@ def _settings(
     if machine.compiled:
         pays = "pays" if best.compiled else "takes longer than it saves"
         chosen["compile"] = ("on" if best.compiled else "off", f"dial: in {long} compiling {pays}")
-    rates = RATES[value.get("optimizer", "muon")]
+    rates = RATES[optimizer]
     chosen |= {key: (rate, "dial: tuned on training text") for key, rate in rates.items()}
     if "learning_rate" not in rates:
         count = steps or best.steps

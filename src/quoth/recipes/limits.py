@@ -15,6 +15,7 @@ from quoth.plan.footprint import largest_batch, memory
 from quoth.recipes.recipe import Recipe
 from quoth.system.device import Hardware
 from quoth.system.errors import InputError, is_out_of_memory
+from quoth.system.lock import LOCK
 from quoth.system.memory import available_bytes, size
 from quoth.system.world import World
 from quoth.text.batches import shares
@@ -78,6 +79,23 @@ def disk_problem(folder: Path, one: int, keep_last: int) -> tuple[str, str]:
             "smaller --keep-last or a larger disk would keep all of them."
         )
     return "", ""
+
+
+def check_disk(folder: Path, model: nn.Module, recipe: Recipe, world: World) -> str:
+    """Refuse a run whose checkpoint does not fit onto the disk, and remove its folder if nothing was done in it.
+
+    Return a sentence if not all checkpoints fit that the run keeps, or else "".
+
+    Raises:
+        InputError: not even one checkpoint fits.
+    """
+    one = checkpoint_bytes(model, recipe.optimizer)
+    missing, few = map(world.tell, disk_problem(folder, one, recipe.run.keep_last))
+    if missing:
+        if world.leads and {file.name for file in folder.iterdir()} <= {"config.toml", LOCK}:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise InputError(missing)
+    return few
 
 
 @contextmanager

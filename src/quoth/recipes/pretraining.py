@@ -8,6 +8,7 @@ import torch
 
 from quoth.generate.engine import Engine
 from quoth.model.gpt import GPT
+from quoth.recipes.load_engine import tell_why_not
 from quoth.recipes.recipe import Recipe
 from quoth.recipes.stage import Judgement, Stage
 from quoth.system.device import Hardware
@@ -33,8 +34,10 @@ def pretraining(recipe: Recipe, corpus: Corpus, hardware: Hardware, world: World
             found = evaluate(model, judged, corpus.tokenizer, context=context, world=world, go_on=go_on)
         return Judgement(found.loss, {"bits_per_byte": found.bits_per_byte, "perplexity": found.perplexity})
 
-    def sample(model: GPT, tokens: int) -> str:
-        return Engine(model, corpus.tokenizer, threads=1).samples(tokens=tokens, seed=run.seed)[0]
+    def sample(model: GPT, tokens: int, say: Callable[[str], None]) -> str:
+        engine = Engine(model, corpus.tokenizer, threads=1)
+        tell_why_not(engine, say)
+        return engine.samples(tokens=tokens, seed=run.seed)[0]
 
     def example() -> Batch:
         rows, random = windows.microbatch, torch.Generator().manual_seed(run.seed % 2**63)

@@ -45,7 +45,7 @@ def resume_session(resume: str, flags: dict[str, Any], others: list[str], starte
     world.most([0.0])  # No process reads the folder before the first one holds its lock, since others may write there.
     recipe = read_recipe(folder)
     said: list[str] = []
-    saved = intact(folder, "last", said.append) if checkpoints(folder) else None
+    saved = intact(folder, "last", said.append, resumable=True) if checkpoints(folder) else None
     if saved and (began := saved / "run.toml").exists():
         _check_unchanged(recipe, parse_recipe(began.read_text(encoding="utf-8"), began), folder)
     recipe = _extended(recipe, flags)

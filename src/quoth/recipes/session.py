@@ -16,7 +16,7 @@ from torch import nn
 from quoth.model.gpt import GPT
 from quoth.recipes.diagnose import fault, left_out, overfitting, rate_too_high, returned, unending
 from quoth.recipes.events import STOPS, Evaluated, Event, Finished, Note, Ready, Sampled, Stop, Trained
-from quoth.recipes.limits import checkpoint_bytes, disk_problem, memory_refusals
+from quoth.recipes.limits import check_disk, checkpoint_bytes, memory_refusals
 from quoth.recipes.prepare import in_precision, prepare
 from quoth.recipes.recipe import Recipe, to_toml, with_origins, write_pace
 from quoth.recipes.stage import Stage
@@ -144,12 +144,9 @@ class Session:
                 self.lock.release()
 
     def _begin(self) -> Iterator[Event]:
-        run = self.recipe.run
+        few = check_disk(self.folder, self.model, self.recipe, self.world)
         large = checkpoint_bytes(self.model, self.recipe.optimizer)
-        self.timetable = Timetable(run, self.started, large)
-        missing, few = map(self.world.tell, disk_problem(self.folder, large, run.keep_last))
-        if missing:
-            raise InputError(missing)
+        self.timetable = Timetable(self.recipe.run, self.started, large)
         if self.world.leads:
             write_atomic(self.folder / "environment.json", self._facts)
         for text in (*self.remarks, few):
@@ -261,9 +258,12 @@ class Session:
     def _sample(self, progress: float) -> Iterator[Event]:
         tokens = self.recipe.run.sample_tokens
         if tokens and (self.world.leads or self.sharded):
-            text = self.stage.sample(self.model, tokens)
+            said: list[str] = []
+            text = self.stage.sample(self.model, tokens, said.append)
             if not self.world.leads:
                 return
+            for sentence in said:
+                yield from self._note("decoder", sentence)
             path = self.folder / "samples" / f"step-{self.state.step:06d}.txt"
             try:
                 with writing(path):

@@ -29,7 +29,8 @@ class Stage:
         objective: the loss to minimize, as a sum over targets.
         judge: evaluates the model. It calls its second argument before each batch, and raises `Interrupted` when that
             returns false.
-        sample: returns a text that the model writes, of the given number of tokens, for a person to read.
+        sample: returns a text that the model writes, of the given number of tokens, for a person to read. It calls its
+            third argument with a sentence if something makes it slow.
         example: returns a microbatch of the usual shape for a trial of the compiled model; its content does not matter.
         tokens_per_step: the number of targets of all ranks in a step.
         tokenizer: the tokenizer that is saved with the model.
@@ -42,7 +43,7 @@ class Stage:
     batches: BatchSource
     objective: Objective
     judge: Callable[[GPT, Callable[[], bool]], Judgement]
-    sample: Callable[[GPT, int], str]
+    sample: Callable[[GPT, int, Callable[[str], None]], str]
     example: Callable[[], Batch]
     tokens_per_step: int
     tokenizer: Tokenizer

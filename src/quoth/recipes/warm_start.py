@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 
+from quoth.recipes.dial import learning_rate_for
 from quoth.recipes.recipe import Setting, Settings
 from quoth.system.errors import InputError
 from quoth.text.tokenizer import Tokenizer
@@ -61,11 +63,14 @@ def lower_rates(known: Settings, before: Settings) -> Settings:
     """The known settings, with lower learning rates than a new model's, unless a flag or file gave rates `before`."""
     if not is_warm_start(known):
         return known
-    rates: Settings = {
-        name: Setting(known[name].value * RATE, f"{known[name].origin}, a tenth, to go on from a run")
-        for name in ("learning_rate", "embedding_learning_rate")
-        if name in known and (name not in before or before[name].origin.startswith("preset"))
-    }
+    rates: Settings = {}
+    for name in ("learning_rate", "embedding_learning_rate"):
+        if name in known and (name not in before or before[name].origin.startswith("preset")):
+            value, origin = known[name]
+            if name not in before:
+                # The dial raises the rate for few steps, in which a new model has far to go; this one has not.
+                value = min(value, learning_rate_for(inf)) if name == "learning_rate" else value
+            rates[name] = Setting(value * RATE, f"{origin}, a tenth of a new model's, to go on from a run")
     return {**known, **rates}
 
 

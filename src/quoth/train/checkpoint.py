@@ -30,6 +30,7 @@ from quoth.train.parallel import full_tensor, own, spread
 
 # The key of config.json that names the block, if it is not the usual one.
 BLOCK = "block"
+OPTIMIZER = "optimizer.safetensors"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def snapshot(
     model = bare(model)
     tensors = {"model.safetensors": merged(model, optimizer)}
     if optimizer is not None:
-        tensors["optimizer.safetensors"] = optimizer_tensors(optimizer)
+        tensors[OPTIMIZER] = optimizer_tensors(optimizer)
     return Snapshot(
         {
             file: {n: full_tensor(t.detach()).cpu().contiguous() for n, t in named.items()}
@@ -244,8 +245,7 @@ def load_optimizer(folder: Path, optimizer: Together) -> None:
     Raises:
         InputError: the checkpoint holds no optimizer.
     """
-    path = folder / "optimizer.safetensors"
-    if not path.exists() and not in_shards(folder):
+    if not has_optimizer(folder):
         raise InputError(f"{folder} holds no optimizer, so a run cannot go on from it.")
     params: list[list[Tensor]] = [[p for g in part.param_groups for p in g["params"]] for part in optimizer.parts]
 
@@ -260,7 +260,7 @@ def load_optimizer(folder: Path, optimizer: Together) -> None:
         flat = {k: torch.empty_like(param(k)) if s == param(k).shape else torch.empty(s) for k, s in sizes.items()}
         read_shards(folder, flat)
     else:
-        saved = read_tensors(path)
+        saved = read_tensors(folder / OPTIMIZER)
         flat = {
             k: spread(t.to(param(k).device), param(k)) if t.shape == param(k).shape else t for k, t in saved.items()
         }
@@ -271,6 +271,11 @@ def load_optimizer(folder: Path, optimizer: Together) -> None:
         number, index, name = key.split(".")
         states[int(number)]["state"][int(index)][name] = tensor
     optimizer.load_state_dict(states)
+
+
+def has_optimizer(folder: Path) -> bool:
+    """Whether a checkpoint holds the optimizer's state, without which a run cannot go on from it."""
+    return (folder / OPTIMIZER).exists() or in_shards(folder)
 
 
 def in_shards(folder: Path) -> bool:

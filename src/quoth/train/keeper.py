@@ -12,7 +12,7 @@ import torch
 
 from quoth.system.errors import InputError
 from quoth.system.files import as_json, read_json, sha256_of, write_atomic
-from quoth.train.checkpoint import Checkpoint, Snapshot, read, write
+from quoth.train.checkpoint import Checkpoint, Snapshot, has_optimizer, read, write
 from quoth.train.manifest import MANIFEST, problems, verify
 
 KEPT = "kept.json"
@@ -133,8 +133,10 @@ def load_kept(run: Path, which: str, device: torch.device | str, say: Callable[[
     return read(intact(run, which, say), device)
 
 
-def intact(run: Path, which: str, say: Callable[[str], None]) -> Path:
+def intact(run: Path, which: str, say: Callable[[str], None], *, resumable: bool = False) -> Path:
     """The folder of the best or last intact checkpoint; `say` is called with a sentence for each broken one before it.
+
+    With `resumable`, a checkpoint without the optimizer's state counts as broken, unless every one lacks it.
 
     Raises:
         InputError: the run has no intact checkpoint.
@@ -142,9 +144,12 @@ def intact(run: Path, which: str, say: Callable[[str], None]) -> Path:
     if which == "best" and (unknown := kept_problem(run)):
         say(unknown)
     broken: list[InputError] = []
+    resumable = resumable and any(map(has_optimizer, checkpoints(run)))
     for folder in _candidates(run, which):
         try:
             verify(folder)
+            if resumable and not has_optimizer(folder):
+                raise InputError(f"{folder} holds no optimizer, so a run cannot go on from it.")
         except InputError as error:
             broken.append(error)
             continue
