@@ -91,6 +91,32 @@ def _visible(T: int, S: int, device: torch.device) -> Tensor:
     return query_T[:, None] >= torch.arange(S, device=device)
 
 
+class Segments:
+    """What attention sees where a row holds several texts one after the other: each token sees its own text alone.
+
+    It stands where a cache would, and keeps nothing. `segment_BT` gives each text a number of its own, and
+    `places_BT` are the places within each text, which all begin at 0.
+
+    >>> Segments(torch.tensor([[0, 0, 1]])).places_BT, Segments(torch.tensor([[0, 0, 1]])).visible_B1TT[0, 0].int()
+    (tensor([[0, 1, 0]]), tensor([[1, 0, 0],
+            [1, 1, 0],
+            [0, 0, 1]], dtype=torch.int32))
+    """
+
+    def __init__(self, segment_BT: Tensor) -> None:
+        T, device = segment_BT.shape[1], segment_BT.device
+        same_BTT = segment_BT[:, :, None] == segment_BT[:, None, :]
+        self.visible_B1TT = (same_BTT & _visible(T, T, device))[:, None]
+        place_T = torch.arange(T, device=device)
+        begins_BT = torch.ones_like(segment_BT, dtype=torch.bool)
+        begins_BT[:, 1:] = segment_BT[:, 1:] != segment_BT[:, :-1]
+        self.places_BT = place_T - torch.where(begins_BT, place_T, 0).cummax(1).values
+
+    def extend(self, k_BHTK: Tensor, v_BHTK: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The same keys and values, and which of them each query may see."""
+        return k_BHTK, v_BHTK, self.visible_B1TT
+
+
 class Attention(nn.Module):
     """Multi-head attention, with grouped key/value heads, QK-norm and rotation if the config has them.
 

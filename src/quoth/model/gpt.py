@@ -61,7 +61,7 @@ class GPT(nn.Module):
     def forward(
         self,
         token_BT: Tensor,
-        caches: Sequence[CacheSlice] | None = None,
+        caches: Sequence[CacheSlice] | CacheSlice | None = None,
         places: Places | None = None,
         source_BSC: Tensor | None = None,
     ) -> Tensor:
@@ -71,20 +71,20 @@ class GPT(nn.Module):
     def hidden(
         self,
         token_BT: Tensor,
-        caches: Sequence[CacheSlice] | None = None,
+        caches: Sequence[CacheSlice] | CacheSlice | None = None,
         places: Places | None = None,
         source_BSC: Tensor | None = None,
     ) -> Tensor:
         """The input of the head: the normed residual stream after the last block, (B, T, C).
 
-        `caches` has one cache for each layer; the ids then are at `places` of the window. A `source` is passed to every
-        block, for blocks that attend to one.
+        `caches` has one cache for each layer, or is one that serves all, such as `Segments`; the ids then are at
+        `places` of the window. A `source` is passed to every block, for blocks that attend to one.
         """
         places = slice(0, token_BT.shape[1]) if places is None else places
         x_BTC = self.dropout(self.positions.add(self.embed(token_BT), places))
         angles = self.positions.angles(places)
         for layer, block in enumerate(self.blocks):
-            cache = caches[layer] if caches is not None else None
+            cache = caches[layer] if isinstance(caches, Sequence) else caches
             x_BTC = block(x_BTC, angles, cache) if source_BSC is None else block(x_BTC, angles, cache, source_BSC)
         return self.norm(x_BTC)  # type: ignore[no-any-return]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,27 +20,40 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Batch:
-    """Token ids x (B, T), the targets y (B, T) that follow them, and optionally each target's weight (B, T).
+    """Token ids x (B, T), the targets y (B, T) that follow them, and what else an objective needs.
 
-    A target that is IGNORED does not count, whatever its weight. `seed`, if given, seeds dropout, so that a step's
-    randomness can be repeated too.
+    A target that is IGNORED does not count, whatever its weight.
+
+    Attributes:
+        weight_BT: how much each target counts; 1 for all if left out.
+        seed: seeds dropout, so that a step's randomness can be repeated too.
+        segment_BT: the number of the text that each token belongs to, where a row holds several texts one after the
+            other; a token sees only its own text, and places begin anew in each.
+        more: tensors that an objective needs beside these, by name; their first axis is the rows'.
+        units: what the loss is a mean over if not targets, such as pairs of answers.
     """
 
     x_BT: Tensor
     y_BT: Tensor
     weight_BT: Tensor | None = None
     seed: int | None = None
+    segment_BT: Tensor | None = None
+    more: Mapping[str, Tensor] = field(default_factory=dict)
+    units: float | None = None
 
     @property
     def count(self) -> float:
-        """The number of targets that count, or the sum of their weights if there are weights."""
+        """What the loss is a mean over: the units if there are any, else the targets' weights."""
+        if self.units is not None:
+            return self.units
         counts_BT = self.y_BT != IGNORED
         return float(counts_BT.sum() if self.weight_BT is None else (self.weight_BT * counts_BT).sum())
 
     def to(self, device: torch.device | str) -> Batch:
-        weight = None if self.weight_BT is None else self.weight_BT.to(device, non_blocking=True)
-        x_BT, y_BT = (tensor.to(device, non_blocking=True) for tensor in (self.x_BT, self.y_BT))
-        return replace(self, x_BT=x_BT, y_BT=y_BT, weight_BT=weight)
+        def moved(named: Mapping[str, Any]) -> dict[str, Any]:
+            return {n: t.to(device, non_blocking=True) for n, t in named.items() if isinstance(t, Tensor)}
+
+        return replace(self, **moved(vars(self)), more=moved(self.more))
 
 
 class BatchSource(Protocol):

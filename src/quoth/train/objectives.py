@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quoth.model.attention import Segments
 from quoth.text.batches import Batch
 
 # It returns the sum to minimize; or that sum and others over the same targets, which are only reported.
@@ -17,13 +19,27 @@ Objective = Callable[[nn.Module, Batch], Tensor | tuple[Tensor, Mapping[str, Ten
 def token_loss(model: nn.Module, batch: Batch) -> Tensor:
     """−log p(y | x up to y) of every target, in nats: (B, T), in at least float32. The batch's weights are not applied.
 
+    Where a row holds several texts, each target is predicted from its own text alone.
+
     >>> token_loss(model, Batch(x_BT, y_BT)).shape == y_BT.shape          # doctest: +SKIP
     True
     """
-    logit_BTV = model(batch.x_BT)
+    logit_BTV = model(*inputs(batch))
     if logit_BTV.dtype != torch.float64:
         logit_BTV = logit_BTV.float()
     return F.cross_entropy(logit_BTV.flatten(0, 1), batch.y_BT.flatten(), reduction="none").view(batch.y_BT.shape)
+
+
+def inputs(batch: Batch) -> tuple[Any, ...]:
+    """A model's arguments for a batch: its ids; and if rows hold several texts, what each token sees, and its place.
+
+    >>> model(*inputs(batch)).shape[:2] == batch.x_BT.shape               # doctest: +SKIP
+    True
+    """
+    if batch.segment_BT is None:
+        return (batch.x_BT,)
+    segments = Segments(batch.segment_BT)
+    return batch.x_BT, segments, segments.places_BT
 
 
 def next_token(model: nn.Module, batch: Batch) -> Tensor:
