@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -32,14 +31,9 @@ TEMPLATE = """{% for m in messages %}
 class ChatBytes(Bytes):
     """Bytes, and tokens that part the turns of a conversation."""
 
-    vocabulary = 260
-    special = MappingProxyType({"<|user|>": 256, "<|assistant|>": 257, "<|system|>": 258, "<|end|>": 259})
-    ends = (259,)
-    template = TEMPLATE.replace("\n", "")  # type: ignore[assignment]
-
-    @property
-    def pieces(self) -> list[bytes]:  # type: ignore[override]
-        return [*(bytes([i]) for i in range(256)), *(b"" for _ in self.special)]
+    def __init__(self) -> None:
+        super().__init__(["<|user|>", "<|assistant|>", "<|system|>", "<|end|>"])
+        self.ends, self.template = (259,), TEMPLATE.replace("\n", "")
 
 
 # What the engines of served models were made from.

@@ -15,11 +15,12 @@ SOURCE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|bot|>{% endif %}"
 )
-SPECIAL = {"<|user|>": 256, "<|end|>": 257, "<|bot|>": 258, "|": 259}
+NAMES = ["<|user|>", "<|end|>", "<|bot|>"]
 
 
 class Special(Bytes):
-    special = SPECIAL
+    def __init__(self) -> None:
+        super().__init__([*NAMES, "|"])
 
 
 def test_special_tokens_are_ids_and_text_is_text() -> None:
@@ -133,10 +134,8 @@ def test_nothing_that_is_said_becomes_a_special_token(source: str, said: str) ->
     """Whatever a template does to it."""
     halves = [{"type": "text", "text": said[: len(said) // 2]}, {"type": "text", "text": said[len(said) // 2 :]}]
     message = {"role": "user", "content": said, "name": said, "parts": halves, "given": {said: said}}
-    tokenizer = Special()
-    tokenizer.special = {name: i for name, i in SPECIAL.items() if name != "|"}  # type: ignore[misc]
     template = Template(source)
-    ids = template.ids([message], tokenizer)
+    ids = template.ids([message], Bytes(NAMES))
     assert [i for i in ids if i > 255] == [256, 257]
     assert bytes(ids[1:-1]).decode() == template.text([message]).removeprefix("<|user|>").removesuffix("<|end|>")
 

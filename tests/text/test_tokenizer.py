@@ -172,6 +172,8 @@ def tokenizers(request):
     return [
         Characters('né\n\0\u2028\U0001f642"\\'),
         Bytes(),
+        Characters("né\n<|>edn", special=["<|end|>", "<é>"]),
+        Bytes(["<|user|>", "<|end|>"]),
         request.getfixturevalue("bpe"),
         request.getfixturevalue("original"),
     ]
@@ -183,10 +185,39 @@ def test_dump_and_load_give_the_same_tokenizer(request, tmp_path):
         for again in (load(tokenizer.dump()), read(tmp_path)):
             assert type(again) is type(tokenizer)
             assert (again.name, again.vocabulary) == (tokenizer.name, tokenizer.vocabulary)
-            assert again.pieces == tokenizer.pieces
+            assert (again.pieces, again.special) == (tokenizer.pieces, tokenizer.special)
             assert again.dump() == tokenizer.dump()
             text = "né\n" if isinstance(tokenizer, Characters) else TEXT
             assert again.encode(text).tolist() == tokenizer.encode(text).tolist()
+
+
+def test_special_tokens_follow_the_others_and_are_not_made_from_text():
+    characters, of_bytes = Characters("<|end> a", special=["<|end|>"]), Bytes(["<|user|>", "<|end|>"])
+    assert (characters.special, characters.vocabulary) == ({"<|end|>": 8}, 9)
+    assert (of_bytes.special, of_bytes.vocabulary) == ({"<|user|>": 256, "<|end|>": 257}, 258)
+    for tokenizer in (characters, of_bytes):
+        ids = tokenizer.encode("<|end|> a").tolist()
+        assert not set(ids) & set(tokenizer.special.values())
+        end = tokenizer.special["<|end|>"]
+        assert decode(tokenizer, [*ids, end]) == "<|end|> a"
+        assert spelling(tokenizer, end) == b"<|end|>"
+        assert len(tokenizer.pieces) == tokenizer.vocabulary
+    with pytest.raises(InputError, match="alphabet of 8;"):
+        characters.encode("z")
+
+
+def test_tokenizers_that_were_saved_without_special_tokens_are_read():
+    assert load('{"quoth": "characters", "alphabet": "abc"}').special == {}
+    assert load('{"quoth": "bytes"}').vocabulary == 256
+    assert Bytes().dump() == '{"quoth": "bytes"}'
+    assert json.loads(Characters("a").dump()) == {"quoth": "characters", "alphabet": "a"}
+
+
+@pytest.mark.parametrize("special", ['["a", "a"]', '[""]', "[3]", "3", '"ab"', "null", '["\\ud800"]'])
+def test_damaged_special_tokens_are_refused(special):
+    for saved in ('{"quoth": "bytes"', '{"quoth": "characters", "alphabet": "abc"'):
+        with pytest.raises(InputError, match="not a tokenizer that quoth can read"):
+            load(f'{saved}, "special": {special}}}')
 
 
 def test_merges_may_be_written_as_strings(bpe):

@@ -65,9 +65,9 @@ def load(text: str) -> Tokenizer:
         document = json.loads(text)
         kind = document.get("quoth")
         if kind == "characters":
-            return Characters(document["alphabet"])
+            return Characters(document["alphabet"], document.get("special", ()))
         if kind == "bytes":
-            return Bytes()
+            return Bytes(document.get("special", ()))
         file = parse(document)
         return BPE(file) if fits(file) else Pretrained(file)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
