@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+from quoth.system.errors import InputError
+from quoth.text.answers import Written, beginnings, learned, unmarked
 from quoth.text.sandbox import Sandbox, TemplateError
 from quoth.text.tokenizer import Tokenizer
 
@@ -15,6 +19,7 @@ __all__ = ["LongConversationError", "Template", "TemplateError"]
 WORDS = {"role": ("system", "developer", "user", "assistant", "tool"), "type": ("text",)}
 # Code points of private use, the last ones of all: one that a conversation does not hold stands for a character in it.
 STAND_INS = range(0x10FFFD, 0x100000, -1)
+GENERATION = re.compile(r"{%[-+]?\s*generation\b")
 
 
 class LongConversationError(Exception):
@@ -40,6 +45,7 @@ class Template:
         self.source = source
         self._sandbox = Sandbox(source)
         self._knows_developers = "developer" in source
+        self._marks_answers = GENERATION.search(source) is not None
         self._facts: tuple[Tokenizer, SpecialTokens, int] | None = None
 
     def text(self, messages: Sequence[Mapping[str, Any]], *, answer: bool = True) -> str:
@@ -51,7 +57,10 @@ class Template:
         return self._sandbox.render([self._known(message) for message in messages], answer=answer)
 
     def ids(self, messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer, *, most: int | None = None) -> list[int]:
-        """Its ids, special tokens among them.
+        """The ids of the conversation up to where the model's own turn begins, special tokens among them.
+
+        No token reaches across the beginning of an earlier answer, so the ids are those that were there when the model
+        began that answer.
 
         Raises:
             TemplateError: the template is broken, refuses, or takes too much time, memory or output.
@@ -59,18 +68,68 @@ class Template:
             LongConversationError: there are more than `most`; a long text is not cut into tokens to find out.
         """
         special, longest = self._facts_of(tokenizer)
-        masked, table = special.mask(messages, self.source)
+        masked = special.mask(messages, self.source)
+        text = self.text(masked.messages)
+        if most is not None:
+            _check_length(special, text, longest, most)
+        written = self._written(masked, text, answer=True)
+        return [i for part in _cut(written.text, written.cuts) for i in special.encode(part, masked.table, tokenizer)]
+
+    def ids_and_weights(
+        self, messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer
+    ) -> tuple[list[int], list[int]]:
+        """The ids of a whole conversation, and for each whether it is learned: 1, or 0.
+
+        Learned are the assistant's answers, each with the token that ends it, and nothing else. Where the template has
+        `{% generation %}`, what stands there counts; else, what follows on the prompt for the answer. The ids before an
+        answer are exactly those that the model reads when it is asked for it: `ids(messages[:i], tokenizer)` is a
+        prefix of the ids. An answer is not learned if the template writes it otherwise because more messages follow.
+
+        >>> from quoth.text.special import for_chat
+        >>> from quoth.text.tokenizer import Characters
+        >>> tokenizer = for_chat(Characters("abc"))   # doctest: +SKIP
+        >>> Template(tokenizer.template).ids_and_weights(   # doctest: +SKIP
+        ...     [{"role": "user", "content": "a"}, {"role": "assistant", "content": "bc"}], tokenizer)
+        ([4, 0, 6, 5, 1, 2, 6], [0, 0, 0, 0, 1, 1, 1])
+
+        Raises:
+            TemplateError: the template is broken, refuses, or takes too much time, memory or output.
+            InputError: the tokenizer does not know a character or has no end token; no message is the assistant's; or
+                the template writes no answer that could be learned.
+        """
+        special, _ = self._facts_of(tokenizer)
+        ends = frozenset(name for name, i in special.ids.items() if i in tokenizer.ends)
+        if not ends:
+            raise InputError("The tokenizer has no special token that ends an answer, so answers would never end.")
+        masked = special.mask(messages, self.source)
+        written = self._written(masked, self.text(masked.messages, answer=False), answer=False)
+        spans = learned(
+            masked.messages,
+            written,
+            lambda some, answer: self.text(some, answer=answer),
+            lambda text, place: special.end_of(text, place, ends),
+        )
         ids: list[int] = []
-        for piece in special.split(self.text(masked)):
-            if piece in special.ids:
-                ids.append(special.ids[piece])
-            elif piece:
-                text = piece.translate(table)
-                least = len(ids) + len(text.encode(errors="replace")) // longest
-                if most is not None and least > most:
-                    raise LongConversationError(least)
-                ids += tokenizer.encode(text).tolist()
-        return ids
+        weights: list[int] = []
+        place = 0
+        for part in _cut(written.text, written.cuts | {place for span in spans for place in span}):
+            these = special.encode(part, masked.table, tokenizer)
+            ids += these
+            weights += [int(any(begin <= place < end for begin, end in spans))] * len(these)
+            place += len(part)
+        if all(weights):
+            raise InputError("The chat template writes nothing but the answer, so there is no prompt to answer.")
+        return ids, weights
+
+    def _written(self, masked: Masked, text: str, *, answer: bool) -> Written:
+        messages = masked.messages
+        blocks: list[tuple[int, int]] = []
+        if self._marks_answers:
+            marked = self._sandbox.render([self._known(m) for m in messages], answer=answer, marks=masked.marks)
+            without, found = unmarked(marked, masked.marks)
+            blocks = found if without == text else []  # A mark may keep a filter of the template from its work.
+        begins = beginnings(messages, text, lambda some, answer: self.text(some, answer=answer))
+        return Written(text, list(begins), blocks)
 
     def _facts_of(self, tokenizer: Tokenizer) -> tuple[SpecialTokens, int]:
         """A tokenizer's special tokens, and the bytes of its longest token."""
@@ -82,6 +141,40 @@ class Template:
         if message.get("role") == "developer" and not self._knows_developers:
             return {**message, "role": "system"}
         return message
+
+
+def _cut(text: str, places: Collection[int]) -> list[str]:
+    """A text in parts that end at these places."""
+    edges = sorted({0, len(text), *places})
+    return [text[begin:end] for begin, end in pairwise(edges)]
+
+
+def _check_length(special: SpecialTokens, text: str, longest: int, most: int) -> None:
+    """Refuse a text that surely has more than `most` tokens, of which the longest has so many bytes.
+
+    Raises:
+        LongConversationError: it has.
+    """
+    least = 0
+    for piece in special.split(text):
+        least += 1 if piece in special.ids else len(piece.encode(errors="replace")) // longest
+        if least > most:
+            raise LongConversationError(least)
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Messages in which other characters stand for those that could make a special token.
+
+    Attributes:
+        messages: the messages, with all their texts masked but for the names of roles.
+        table: the characters that are meant, by the code points of those that stand for them.
+        marks: two characters that neither the messages nor the template hold.
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    table: Mapping[int, str]
+    marks: tuple[str, str]
 
 
 class SpecialTokens:
@@ -104,8 +197,23 @@ class SpecialTokens:
         """A text cut before and after each special token, the longest first."""
         return self._pattern.split(text) if self._pattern else [text]
 
-    def mask(self, messages: Sequence[Mapping[str, Any]], source: str) -> tuple[list[dict[str, Any]], dict[int, str]]:
-        """Messages with stand-ins in all their texts but the names of roles, and a table that puts it right again."""
+    def end_of(self, text: str, place: int, ends: Collection[str]) -> int | None:
+        """Where the first of these special tokens at or after a place of a text ends."""
+        found = self._pattern.finditer(text, place) if self._pattern else iter(())
+        return next((one.end() for one in found if one[0] in ends), None)
+
+    def encode(self, text: str, table: Mapping[int, str], tokenizer: Tokenizer) -> list[int]:
+        """The ids of a text with stand-ins, which the table puts right in what is no special token."""
+        ids: list[int] = []
+        for piece in self.split(text):
+            if piece in self.ids:
+                ids.append(self.ids[piece])
+            elif piece:
+                ids += tokenizer.encode(piece.translate(table)).tolist()
+        return ids
+
+    def mask(self, messages: Sequence[Mapping[str, Any]], source: str) -> Masked:
+        """Messages with stand-ins in all their texts but the names of roles."""
         taken = {*source, *(character for text in _texts(messages) for character in set(text))}
         free = (code for code in STAND_INS if chr(code) not in taken)
         table = dict(zip(self._characters, free, strict=False))
@@ -130,7 +238,8 @@ class SpecialTokens:
             return value if value in WORDS.get(name, ()) else masked(value)
 
         made = [masked(message) for message in messages]
-        return made, {stand_in: chr(character) for character, stand_in in table.items()}
+        meant = {stand_in: chr(character) for character, stand_in in table.items()}
+        return Masked(made, meant, (chr(next(free)), chr(next(free))))
 
 
 def _texts(value: Any) -> Iterator[str]:

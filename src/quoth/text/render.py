@@ -67,11 +67,31 @@ def _environment() -> Any:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _generation()]
     )
     environment.globals["raise_exception"] = _refuse
     environment.filters["tojson"] = _as_json
     return environment
+
+
+def _generation() -> Any:
+    """The tag `{% generation %}`, which encloses what the model writes; what it encloses stands between two marks."""
+    from jinja2.ext import Extension
+    from jinja2.nodes import CallBlock
+
+    class Generation(Extension):
+        tags = {"generation"}  # noqa: RUF012
+
+        def parse(self, parser: Any) -> Any:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return CallBlock(self.call_method("_between_marks"), [], [], body).set_lineno(line)
+
+        def _between_marks(self, caller: Any) -> str:
+            begin, end = self.environment.marks  # type: ignore[attr-defined]
+            return f"{begin}{caller()}{end}"
+
+    return Generation
 
 
 def _refuse(message: str) -> None:
@@ -85,6 +105,7 @@ def _as_json(value: Any, indent: int | None = None) -> str:
 
 def _rendered(template: Any, conversation: dict[str, Any], most: int) -> str:
     parts, size = [], 0
+    template.environment.marks = conversation.pop("marks")
     for part in template.generate(**conversation):
         parts.append(part)
         if (size := size + len(part)) > most:

@@ -40,14 +40,18 @@ class Sandbox:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
-    def render(self, messages: Sequence[Mapping[str, Any]], *, answer: bool) -> str:
+    def render(self, messages: Sequence[Mapping[str, Any]], *, answer: bool, marks: tuple[str, str] = ("", "")) -> str:
         """The conversation as the template writes it; with `answer`, up to where the model's turn begins.
+
+        What the template encloses in `{% generation %}` stands between the two marks.
 
         Raises:
             TemplateError: the template refuses, is broken, or takes too much.
         """
         with self._lock:
-            got = self._ask({"messages": [dict(m) for m in messages], "add_generation_prompt": answer})
+            got = self._ask(
+                {"messages": [dict(m) for m in messages], "add_generation_prompt": answer, "marks": list(marks)}
+            )
         if "text" in got:
             return str(got["text"])
         if "refused" in got:
