@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from quoth.system.errors import InputError
-from quoth.text.sandbox import TemplateError
 
 Span = tuple[int, int]
-Messages = Sequence[Mapping[str, Any]]
-# Writes messages; with True, up to where the next answer begins.
-Write = Callable[[Messages, bool], str]
+Texts = Mapping[int, str]
 
 
 @dataclass(frozen=True)
@@ -55,24 +51,12 @@ def unmarked(marked: str, marks: tuple[str, str]) -> tuple[str, list[Span]]:
     return text, spans
 
 
-def beginnings(messages: Messages, text: str, write: Write) -> Iterator[tuple[int, int]]:
-    """The number of each of the assistant's messages whose prompt the text begins with, and where the prompt ends."""
-    for i, message in enumerate(messages):
-        if message.get("role") == "assistant":
-            prompt = _tried(write, messages[:i], True)
-            if prompt is not None and text.startswith(prompt):
-                yield i, len(prompt)
+def beginnings(text: str, prompts: Texts) -> list[tuple[int, int]]:
+    """The number of each answer whose prompt the text begins with, and the place where the prompt ends."""
+    return [(i, len(prompt)) for i, prompt in prompts.items() if text.startswith(prompt)]
 
 
-def _tried(write: Write, messages: Messages, answer: bool) -> str | None:
-    """The first messages of a conversation as text, or None where the template refuses them alone."""
-    try:
-        return write(messages, answer)
-    except TemplateError:
-        return None
-
-
-def learned(messages: Messages, written: Written, write: Write, end_of: Callable[[str, int], int | None]) -> list[Span]:
+def learned(written: Written, last: Texts, end_of: Callable[[str, int], int | None]) -> list[Span]:
     """What is learned of a conversation: the answers, each up to and with its end token.
 
     Where the template has blocks, only those of an answer count, and its end token. An answer is left out where the
@@ -80,21 +64,17 @@ def learned(messages: Messages, written: Written, write: Write, end_of: Callable
     out of earlier answers: the model would never be asked to write it so.
 
     Args:
-        messages: the conversation.
-        written: the same as text.
-        write: writes messages.
-        end_of: where the first end token at or after a place of a text ends.
+        written: the conversation.
+        last: the conversation up to an answer and with it, as text, by the number of the answer's message.
+        end_of: tells where the first end token at or after a place of a text ends.
 
     Raises:
-        InputError: there is no answer, or none of them ends or can be learned.
+        InputError: no answer ends, or none can be learned.
     """
-    if not any(message.get("role") == "assistant" for message in messages):
-        raise InputError("The conversation has no message of the assistant, so there is nothing to learn from.")
     spans: list[Span] = []
     endless = False
     for i, begin in written.begins:
-        own = written.text if i + 1 == len(messages) else _tried(write, messages[: i + 1], False)
-        if own is None:
+        if (own := last.get(i)) is None:
             continue
         end = end_of(own, begin)
         endless |= end is None

@@ -10,7 +10,7 @@ from typing import Any
 
 from quoth.system.errors import InputError
 from quoth.text.answers import Written, beginnings, learned, unmarked
-from quoth.text.sandbox import Sandbox, TemplateError
+from quoth.text.sandbox import Asked, Sandbox, TemplateError
 from quoth.text.tokenizer import Tokenizer
 
 __all__ = ["LongConversationError", "Template", "TemplateError"]
@@ -69,10 +69,9 @@ class Template:
         """
         special, longest = self._facts_of(tokenizer)
         masked = special.mask(messages, self.source)
-        text = self.text(masked.messages)
         if most is not None:
-            _check_length(special, text, longest, most)
-        written = self._written(masked, text, answer=True)
+            _check_length(special, self.text(masked.messages), longest, most)
+        written, _ = self._written(masked, answer=True)
         return [i for part in _cut(written.text, written.cuts) for i in special.encode(part, masked.table, tokenizer)]
 
     def ids_and_weights(
@@ -101,14 +100,11 @@ class Template:
         ends = frozenset(name for name, i in special.ids.items() if i in tokenizer.ends)
         if not ends:
             raise InputError("The tokenizer has no special token that ends an answer, so answers would never end.")
+        if not any(message.get("role") == "assistant" for message in messages):
+            raise InputError("The conversation has no message of the assistant, so there is nothing to learn from.")
         masked = special.mask(messages, self.source)
-        written = self._written(masked, self.text(masked.messages, answer=False), answer=False)
-        spans = learned(
-            masked.messages,
-            written,
-            lambda some, answer: self.text(some, answer=answer),
-            lambda text, place: special.end_of(text, place, ends),
-        )
+        written, last = self._written(masked, answer=False)
+        spans = learned(written, last, lambda text, place: special.end_of(text, place, ends))
         ids: list[int] = []
         weights: list[int] = []
         place = 0
@@ -121,15 +117,27 @@ class Template:
             raise InputError("The chat template writes nothing but the answer, so there is no prompt to answer.")
         return ids, weights
 
-    def _written(self, masked: Masked, text: str, *, answer: bool) -> Written:
-        messages = masked.messages
+    def _written(self, masked: Masked, *, answer: bool) -> tuple[Written, dict[int, str]]:
+        """The conversation, and, unless it ends in a prompt, the conversation up to each answer and with it."""
+        messages = [self._known(message) for message in masked.messages]
+        answers = [i for i, message in enumerate(messages) if message.get("role") == "assistant"]
+        whole = Asked(len(messages), answer)
+        prompts, lasts = [Asked(i, True) for i in answers], [Asked(i + 1, False) for i in answers if not answer]
+        marked = [whole._replace(marks=masked.marks)] if self._marks_answers else []
+        asked = list(dict.fromkeys([whole, *marked, *prompts, *lasts]))
+        texts = dict(zip(asked, self._sandbox.render_all(messages, asked), strict=True))
+        if isinstance(text := texts[whole], TemplateError):
+            raise text
         blocks: list[tuple[int, int]] = []
-        if self._marks_answers:
-            marked = self._sandbox.render([self._known(m) for m in messages], answer=answer, marks=masked.marks)
-            without, found = unmarked(marked, masked.marks)
+        for one in marked:
+            without, found = unmarked(str(texts[one]), masked.marks)
             blocks = found if without == text else []  # A mark may keep a filter of the template from its work.
-        begins = beginnings(messages, text, lambda some, answer: self.text(some, answer=answer))
-        return Written(text, list(begins), blocks)
+
+        def written(asked: list[Asked]) -> dict[int, str]:
+            # A template may refuse some beginnings of a conversation.
+            return {i: made for i, one in zip(answers, asked, strict=False) if isinstance(made := texts[one], str)}
+
+        return Written(text, beginnings(text, written(prompts)), blocks), written(lasts)
 
     def _facts_of(self, tokenizer: Tokenizer) -> tuple[SpecialTokens, int]:
         """A tokenizer's special tokens, and the bytes of its longest token."""

@@ -39,27 +39,42 @@ def write(stream: IO[bytes], message: Any) -> None:
 
 def main() -> None:
     """Answer one conversation after the other, until the parent has gone."""
-    from jinja2 import TemplateError
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the whole group; it is the parent's.
     source, bounds = sys.stdin.buffer, read(sys.stdin.buffer)
     _bound_memory(bounds["memory"])
-    compiled = None
+    template = _Template(bounds)
     while (conversation := read(source)) is not None:
-        _bound_time(bounds["seconds"])
+        messages, answers = conversation["messages"], []
+        for number, answer, marks in conversation["asked"]:
+            _bound_time(bounds["seconds"])
+            answers.append(template.answer({"messages": messages[:number], "add_generation_prompt": answer}, marks))
+            _bound_time(0)
+        write(sys.stdout.buffer, answers)
+
+
+class _Template:
+    """A template that is compiled when it is first asked for, and again until that succeeds."""
+
+    def __init__(self, bounds: dict[str, Any]) -> None:
+        self._bounds = bounds
+        self._compiled: Any = None
+
+    def answer(self, given: dict[str, Any], marks: list[str]) -> dict[str, str]:
+        """The text that the template writes, or why it writes none."""
+        from jinja2 import TemplateError
+
         try:
-            compiled = compiled or _environment().from_string(bounds["source"])
-            answer = {"text": _rendered(compiled, conversation, bounds["output"])}
+            self._compiled = self._compiled or _environment().from_string(self._bounds["source"])
+            self._compiled.environment.marks = marks
+            return {"text": _rendered(self._compiled, given, self._bounds["output"])}
         except RefusedError as error:
-            answer = {"refused": str(error)}
+            return {"refused": str(error)}
         except OutputError:
-            answer = {"error": f"it writes more than {bounds['output']:,} characters"}
+            return {"error": f"it writes more than {self._bounds['output']:,} characters"}
         except MemoryError:
-            answer = {"error": f"it takes more than {bounds['memory'] // 2**20:,} MiB of memory"}
+            return {"error": f"it takes more than {self._bounds['memory'] // 2**20:,} MiB of memory"}
         except Exception as error:  # A template is a program of somebody else's.
-            answer = {"broken" if isinstance(error, TemplateError) and not compiled else "error": str(error)[:1000]}
-        _bound_time(0)
-        write(sys.stdout.buffer, answer)
+            return {"broken" if isinstance(error, TemplateError) and not self._compiled else "error": str(error)[:1000]}
 
 
 def _environment() -> Any:
@@ -103,10 +118,9 @@ def _as_json(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
-def _rendered(template: Any, conversation: dict[str, Any], most: int) -> str:
+def _rendered(template: Any, given: dict[str, Any], most: int) -> str:
     parts, size = [], 0
-    template.environment.marks = conversation.pop("marks")
-    for part in template.generate(**conversation):
+    for part in template.generate(**given):
         parts.append(part)
         if (size := size + len(part)) > most:
             raise OutputError

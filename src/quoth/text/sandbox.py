@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from quoth.text.render import read, write
 
@@ -29,6 +29,20 @@ class TemplateError(Exception):
     """The template refused a conversation, is broken, or took too much; the message says which."""
 
 
+class Asked(NamedTuple):
+    """What a template is asked to write.
+
+    Attributes:
+        number: how many of the messages, from the first on.
+        answer: whether the text ends where the model's own turn begins.
+        marks: what stands before and after each text that the template encloses in `{% generation %}`.
+    """
+
+    number: int
+    answer: bool
+    marks: tuple[str, str] = ("", "")
+
+
 class Sandbox:
     """Renders one template, in a process that is started when it is first needed, and again after it was killed.
 
@@ -40,27 +54,25 @@ class Sandbox:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
-    def render(self, messages: Sequence[Mapping[str, Any]], *, answer: bool, marks: tuple[str, str] = ("", "")) -> str:
+    def render(self, messages: Sequence[Mapping[str, Any]], *, answer: bool) -> str:
         """The conversation as the template writes it; with `answer`, up to where the model's turn begins.
-
-        What the template encloses in `{% generation %}` stands between the two marks.
 
         Raises:
             TemplateError: the template refuses, is broken, or takes too much.
         """
-        with self._lock:
-            got = self._ask(
-                {"messages": [dict(m) for m in messages], "add_generation_prompt": answer, "marks": list(marks)}
-            )
-        if "text" in got:
-            return str(got["text"])
-        if "refused" in got:
-            raise TemplateError(got["refused"])
-        if "broken" in got:
-            raise TemplateError(f"The model's chat template is broken: {got['broken']}.")
-        raise TemplateError(f"The model's chat template refuses this conversation: {got['error']}.")
+        (text,) = self.render_all(messages, [Asked(len(messages), answer)])
+        if isinstance(text, TemplateError):
+            raise text
+        return text
 
-    def _ask(self, conversation: dict[str, Any]) -> dict[str, Any]:
+    def render_all(self, messages: Sequence[Mapping[str, Any]], asked: Sequence[Asked]) -> list[str | TemplateError]:
+        """Several texts of one conversation, or for each the error that `render` would raise."""
+        with self._lock:
+            got = self._ask({"messages": [dict(m) for m in messages], "asked": asked})
+        return [_text(one) for one in (got if isinstance(got, list) else [got] * len(asked))]
+
+    def _ask(self, conversation: dict[str, Any]) -> list[dict[str, Any]] | dict[str, Any]:
+        """The process's answers, or why it has none."""
         process = self._process = self._process or self._start()
         assert process.stdin and process.stdout
         clock = threading.Timer(CLOCK_SECONDS, process.kill)
@@ -68,7 +80,7 @@ class Sandbox:
         clock.start()
         try:
             write(process.stdin, conversation)
-            got: dict[str, Any] | None = read(process.stdout)
+            got: list[dict[str, Any]] | None = read(process.stdout)
         except (OSError, ValueError):
             got = None
         finally:
@@ -92,6 +104,16 @@ class Sandbox:
         with contextlib.suppress(OSError):
             write(process.stdin, {"source": self.source, "seconds": SECONDS, "memory": MEMORY, "output": OUTPUT})
         return process
+
+
+def _text(got: dict[str, Any]) -> str | TemplateError:
+    if "text" in got:
+        return str(got["text"])
+    if "refused" in got:
+        return TemplateError(got["refused"])
+    if "broken" in got:
+        return TemplateError(f"The model's chat template is broken: {got['broken']}.")
+    return TemplateError(f"The model's chat template refuses this conversation: {got['error']}.")
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:
