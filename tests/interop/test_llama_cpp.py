@@ -23,6 +23,7 @@ from quoth.interop.importing import import_model
 from quoth.interop.tokenizer_files import SPLITS
 from quoth.system.errors import InputError
 from quoth.text.chat import Template
+from quoth.text.special import for_chat
 from quoth.text.tokenizer import Bytes, load
 
 xllamacpp = pytest.importorskip("xllamacpp")
@@ -72,6 +73,20 @@ def test_every_tokenizer_gives_the_same_ids(kind: Any, tmp_path: Path) -> None:
     with llama_cpp(path) as server:
         for text in (TEXT, ACCENTED):
             assert tokens_of(server, text) == tokenizer.encode(text).tolist()
+
+
+@pytest.mark.parametrize("kind", [accented, Bytes, bpe])
+def test_a_tokenizer_for_conversations_is_the_same(kind: Any, tmp_path: Path) -> None:
+    tokenizer = for_chat(kind())
+    path = export_gguf(tmp_path / "out", made("qwen3", tokenizer), tokenizer, "f32", "tiny", {})
+    messages = [{"role": role, "content": TEXT[:20]} for role in ("system", "user", "assistant", "user")]
+    with llama_cpp(path) as server:
+        asked = {"content": "the<|end|>", "parse_special": True}
+        assert server.post("/tokenize", json=asked).json()["tokens"][-1] == tokenizer.special["<|end|>"]
+        text = server.post("/apply-template", json={"messages": messages}).json()["prompt"]
+        assert tokenizer.template
+        assert text == Template(tokenizer.template).text(messages)
+        assert tokens_of(server, text) == Template(tokenizer.template).ids(messages, tokenizer)
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "f16", "q8_0"])

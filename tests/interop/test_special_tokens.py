@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from interop.test_hugging_face import TEXT, bpe, made
+from interop.test_hugging_face import ACCENTED, TEXT, bpe, made
 from tokenizers import Tokenizer as Library
 from transformers import AutoTokenizer
 
@@ -25,7 +25,9 @@ from quoth.serve.requests import ServedModel
 from quoth.serve.responses import Reply
 from quoth.serve.worker import Answer
 from quoth.system.errors import InputError
-from quoth.text.tokenizer import Tokenizer, decode, load, spelling
+from quoth.text.chat import Template
+from quoth.text.special import for_chat
+from quoth.text.tokenizer import Bytes, Characters, Tokenizer, decode, load, spelling
 
 FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
 # As in Qwen3: special and other tokens in turn, so that a number too few shows.
@@ -189,3 +191,64 @@ def test_words_that_llama_cpp_would_look_up_whole(folder: Path, tmp_path: Path) 
         saved["model"]["ignore_merges"], saved["pre_tokenizer"] = ignore, SPLITS[split]
         with pytest.raises(InputError, match=f"would not cut words of the split {split}"):
             export_gguf(tmp_path / "gguf", gpt, load(json.dumps(saved)), "f32", "tiny", {})
+
+
+CHATS = {
+    "characters": lambda: Characters(TEXT),
+    "characters of several bytes": lambda: Characters(TEXT + ACCENTED),
+    "bytes": Bytes,
+    "bpe": bpe,
+}
+SAID = [
+    {"role": "system", "content": "The king said:"},
+    {"role": "user", "content": "speak, or be for ever still!"},
+    {"role": "assistant", "content": "the sea's asleep"},
+]
+
+
+@pytest.mark.parametrize("kind", CHATS)
+def test_a_tokenizer_for_conversations_is_the_same_in_transformers(kind: str, tmp_path: Path) -> None:
+    tokenizer = for_chat(CHATS[kind]())
+    export_hf(tmp_path / "out", made("qwen3", tokenizer), tokenizer, "f32", "tiny", {})
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
+    _, back = import_model(tmp_path / "out")
+    assert len(theirs) == tokenizer.vocabulary == back.vocabulary
+    assert theirs.eos_token_id == theirs.pad_token_id == tokenizer.special["<|end|>"]
+    assert (back.special, list(back.ends)) == (tokenizer.special, list(tokenizer.ends))
+    for text in (TEXT, "<|end|>", "is <|user|><|end|>come", "<|us er|>", "<|", "|>"):
+        if "characters" in kind and not set(text) <= set(TEXT):
+            continue
+        ids = tokenizer.encode(text).tolist()
+        assert theirs(text, split_special_tokens=True)["input_ids"] == ids == back.encode(text).tolist()
+        assert theirs.decode(ids) == text
+        parts = re.split(r"(<\|(?:end|user|assistant|system)\|>)", text)
+        known = ([tokenizer.special[p]] if p in tokenizer.special else tokenizer.encode(p).tolist() for p in parts)
+        assert theirs(text)["input_ids"] == [i for ids in known for i in ids]
+    got = theirs.apply_chat_template(SAID, return_dict=True, return_assistant_tokens_mask=True)
+    expected = (got["input_ids"], got["assistant_masks"])
+    for one in (tokenizer, back):
+        assert one.template
+        assert Template(one.template).ids_and_weights(SAID, one) == expected
+    prompt = theirs.apply_chat_template(SAID[:2], add_generation_prompt=True, return_dict=True)["input_ids"]
+    assert Template(str(back.template)).ids(SAID[:2], back) == prompt
+
+
+@pytest.mark.parametrize("kind", CHATS)
+def test_a_tokenizer_for_conversations_comes_back_from_gguf(kind: str, tmp_path: Path) -> None:
+    for tokenizer in (CHATS[kind](), for_chat(CHATS[kind]())):
+        path = export_gguf(
+            tmp_path / f"{len(tokenizer.special)}", made("qwen3", tokenizer), tokenizer, "f32", "tiny", {}
+        )
+        _, back = import_model(path)
+        assert back.encode(TEXT).tolist() == tokenizer.encode(TEXT).tolist()
+        if tokenizer.template:
+            assert (back.special, list(back.ends)) == (tokenizer.special, list(tokenizer.ends))
+            expected = Template(tokenizer.template).ids_and_weights(SAID, tokenizer)
+            assert Template(str(back.template)).ids_and_weights(SAID, back) == expected
+
+
+@pytest.mark.parametrize("export", [export_hf, export_gguf])
+def test_a_special_token_with_the_name_of_another_is_not_exported(export: Any, tmp_path: Path) -> None:
+    for tokenizer in (Bytes(["a"]), Characters(TEXT, ["a"])):
+        with pytest.raises(InputError, match="special token 'a' is spelled as another token is"):
+            export(tmp_path / "out", made("qwen3", tokenizer), tokenizer, "f32", "tiny", {})

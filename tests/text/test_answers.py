@@ -165,6 +165,17 @@ def test_what_follows_the_end_token_does_not_count() -> None:
     assert not any(w for before, w in zip(ids, weights[1:], strict=False) if before in tokenizer.ends)
 
 
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_answers_of_a_prompt_need_not_count(name: str, made: Any) -> None:
+    tokenizer, template, _ = made[name]
+    ids, weights = template.ids_and_weights(TALK, tokenizer, since=4)
+    begin = len(template.ids(TALK[:4], tokenizer))
+    assert ids == template.ids_and_weights(TALK, tokenizer)[0]
+    assert weights == [0] * begin + template.ids_and_weights(TALK, tokenizer)[1][begin:]
+    with pytest.raises(InputError, match="no message of the assistant"):
+        template.ids_and_weights(TALK, tokenizer, since=5)
+
+
 def test_what_begins_a_text_comes_once() -> None:
     tokenizer = tokenizer_of("Llama 3")
     begin = tokenizer.special["<|begin_of_text|>"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quoth.interop.fields import Fields
-from quoth.interop.tokenizer_files import BYTE_LEVEL, IGNORE_MERGES, SPLITS, characters_json, document
+from quoth.interop.tokenizer_files import BYTE_LEVEL, IGNORE_MERGES, NO_MERGES, SPLITS, characters_json, document
 from quoth.system.errors import InputError, short
 from quoth.text.bpe import byte_characters
 from quoth.text.tokenizer import Tokenizer, load
@@ -103,7 +103,8 @@ def _document(tokens: list[str], types: list[int], merges: Any, split: str) -> d
     for i, token in enumerate(tokens):
         if i not in special and i not in added and vocabulary.setdefault(token, i) != i:
             raise InputError(f"The file has the token {short(token)} twice.")
-    pairs = [str(merge).split(" ") for merge in merges]
+    listed = [str(merge) for merge in merges]
+    pairs = [merge.split(" ") for merge in listed if listed != NO_MERGES]
     if any(part not in vocabulary for pair in pairs for part in (*pair, "".join(pair))):
         whole = _characters(vocabulary)
         if whole is None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, short
 from quoth.text.bpe import byte_characters
 from quoth.text.tokenizer import Tokenizer, spelling
 from quoth.text.tokenizer_json import parse
@@ -38,23 +38,47 @@ SPLITS: dict[str, dict[str, Any]] = {
     },
 }
 
+# The merges of a GGUF file that has none: llama.cpp wants one at least. Two zero bytes would become a token that the
+# vocabulary lacks, and so stay two.
+NO_MERGES = [f"{byte_characters()[0]} {byte_characters()[0]}"]
+
 
 def tokenizer_json(tokenizer: Tokenizer) -> dict[str, Any]:
     """The `tokenizer.json` that Hugging Face's library `tokenizers` reads.
 
     Bytes and plain characters become a byte-level BPE that merges nothing. Characters of several bytes have no place in
     one without ids for their parts, so an alphabet with such is looked up character by character.
+
+    Raises:
+        InputError: a special token is spelled as another token is.
     """
     saved: dict[str, Any] = json.loads(tokenizer.dump())
     if "quoth" not in saved:
         same = list(parse(saved).begins) == list(tokenizer.begins)
         return saved if same else {**saved, "post_processor": _before_text(tokenizer)}
-    pieces = tokenizer.pieces
-    if all(len(piece) == 1 for piece in pieces):
+    special = {i: name for name, i in tokenizer.special.items()}
+    pieces = {i: piece for i, piece in enumerate(tokenizer.pieces) if i not in special}
+    if all(len(piece) == 1 for piece in pieces.values()):
         shown = byte_characters()
-        vocabulary = {shown[piece[0]]: token for token, piece in enumerate(pieces)}
-        return document({"type": "BPE", "vocab": vocabulary, "merges": []}, BYTE_LEVEL, BYTE_LEVEL)
-    return characters_json({piece.decode(): token for token, piece in enumerate(pieces)})
+        vocabulary = {shown[piece[0]]: i for i, piece in pieces.items()}
+        _check_names(tokenizer, vocabulary)
+        return document({"type": "BPE", "vocab": vocabulary, "merges": []}, BYTE_LEVEL, BYTE_LEVEL, special)
+    vocabulary = {piece.decode(): i for i, piece in pieces.items()}
+    _check_names(tokenizer, vocabulary)
+    return characters_json(vocabulary, special)
+
+
+def _check_names(tokenizer: Tokenizer, spellings: Collection[str]) -> None:
+    """Refuse special tokens that are spelled as other tokens are: in files they are told apart by nothing else.
+
+    Raises:
+        InputError: there is one.
+    """
+    for name in tokenizer.special:
+        if name in spellings:
+            raise InputError(
+                f"The special token {short(name)} is spelled as another token is, so it cannot be exported."
+            )
 
 
 def _before_text(tokenizer: Tokenizer) -> dict[str, Any] | None:
@@ -146,15 +170,17 @@ def as_byte_level(tokenizer: Tokenizer) -> GGUFVocabulary:
     In GGUF, unlike in a `tokenizer.json`, the parts of a merge need no ids, so every alphabet has a place.
 
     Raises:
-        InputError: llama.cpp knows no tokenizer of this kind.
+        InputError: llama.cpp knows no tokenizer of this kind, or a special token is spelled as another token is.
     """
     saved: dict[str, Any] = json.loads(tokenizer.dump())
     shown = byte_characters()
     names = ["".join(shown[b] for b in piece) for piece in tokenizer.pieces]
     if "quoth" in saved:
+        _check_names(tokenizer, names)
+        for name, i in tokenizer.special.items():
+            names[i] = name
         merges = [merge for piece in tokenizer.pieces for merge in _merges_of(piece)]
-        # llama.cpp wants one at least; two zero bytes become nothing that it knows, and so stay two.
-        return GGUFVocabulary(names, frozenset(), merges or [f"{shown[0]} {shown[0]}"], "gpt-2")
+        return GGUFVocabulary(names, frozenset(), merges or NO_MERGES, "gpt-2")
     split = next((name for name, splitter in SPLITS.items() if _same(splitter, saved.get("pre_tokenizer"))), None)
     byte_level = "ByteLevel" in json.dumps(saved.get("decoder"))
     # llama.cpp has no normalizers; Qwen2's NFC is left out there by everybody.

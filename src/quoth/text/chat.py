@@ -75,14 +75,15 @@ class Template:
         return [i for part in _cut(written.text, written.cuts) for i in special.encode(part, masked.table, tokenizer)]
 
     def ids_and_weights(
-        self, messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer
+        self, messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer, *, since: int = 0
     ) -> tuple[list[int], list[int]]:
         """The ids of a whole conversation, and for each whether it is learned: 1, or 0.
 
         Learned are the assistant's answers, each with the token that ends it, and nothing else. Where the template has
         `{% generation %}`, what stands there counts; else, what follows on the prompt for the answer. The ids before an
         answer are exactly those that the model reads when it is asked for it: `ids(messages[:i], tokenizer)` is a
-        prefix of the ids. An answer is not learned if the template writes it otherwise because more messages follow.
+        prefix of the ids. An answer is not learned if the template writes it otherwise because more messages follow,
+        nor if it is one of the first `since` messages, such as a prompt whose last answer alone is compared.
 
         >>> from quoth.text.special import for_chat
         >>> from quoth.text.tokenizer import Characters
@@ -100,10 +101,11 @@ class Template:
         ends = frozenset(name for name, i in special.ids.items() if i in tokenizer.ends)
         if not ends:
             raise InputError("The tokenizer has no special token that ends an answer, so answers would never end.")
-        if not any(message.get("role") == "assistant" for message in messages):
+        if not any(message.get("role") == "assistant" for message in messages[since:]):
             raise InputError("The conversation has no message of the assistant, so there is nothing to learn from.")
         masked = special.mask(messages, self.source)
         written, last = self._written(masked, answer=False)
+        last = {i: text for i, text in last.items() if i >= since}
         spans = learned(written, last, lambda text, place: special.end_of(text, place, ends))
         ids: list[int] = []
         weights: list[int] = []
