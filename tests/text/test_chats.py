@@ -1,8 +1,9 @@
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from quoth.text.chats import is_telegram, is_whatsapp, telegram, whatsapp
+from quoth.text.chats import Said, is_telegram, is_whatsapp, telegram, telegram_messages, whatsapp, whatsapp_messages
 
 STAMPS = {
     "iOS, German": "[12.03.24, 14:05:33] ",
@@ -83,3 +84,42 @@ def test_telegram() -> None:
     assert list(telegram(everything)) == turns * 2
     assert not is_telegram({"messages": [{"role": "user", "content": "Hi"}]})
     assert not is_telegram([CHAT])
+
+
+@pytest.mark.parametrize("stamp", STAMPS.values(), ids=STAMPS)
+def test_times_of_whatsapp(stamp: str) -> None:
+    """All of these are five past two in the afternoon; the next day is a minute and a day later."""
+    later = stamp.replace("12", "13", 1).replace("05", "06", 1)
+    export = f"{stamp}Anna: Hello\n{later}Bob: Hello\n"
+    one, other = whatsapp_messages([export])
+    assert (one.who, one.what, other.who) == ("Anna", "Hello", "Bob")
+    assert one.when is not None and other.when is not None
+    assert datetime.fromtimestamp(one.when, UTC).strftime("%H:%M") == "14:05"
+    assert other.when - one.when == 24 * 3600 + 60
+
+
+@pytest.mark.parametrize(
+    ("dates", "days"),
+    [
+        (["3/1/24", "4/1/24"], [3, 4]),
+        (["1/30/24", "2/1/24"], [30, 1]),
+        (["30/1/24", "1/2/24"], [30, 1]),
+        (["13/13/24", "1/2/24"], [None, None]),
+        (["5/1/24", "3/1/24"], [None, None]),
+    ],
+)
+def test_the_order_of_day_and_month_is_that_in_which_time_goes_on(dates: list[str], days: list[int | None]) -> None:
+    said = whatsapp_messages(f"{date}, 10:00 - Anna: a\n" for date in dates)
+    assert [datetime.fromtimestamp(s.when, UTC).day if s.when else None for s in said] == days
+
+
+def test_midnight_and_noon() -> None:
+    times = ("12:05 AM", "11:00 AM", "12:05 PM", "1:00 PM")
+    said = whatsapp_messages(f"3/1/24, {time} - Anna: a\n" for time in times)
+    assert [datetime.fromtimestamp(s.when or 0, UTC).hour for s in said] == [0, 11, 12, 13]
+
+
+def test_telegram_tells_when_something_was_said() -> None:
+    chat = {**CHAT, "messages": [{**CHAT["messages"][1], "date_unixtime": "1700000000"}]}
+    assert list(telegram_messages(chat)) == [[Said("Anna", "see example.org there", 1.7e9)]]
+    assert [s.when for s in next(telegram_messages(CHAT))] == [None, None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,17 @@ def jsonl_rows(texts: Iterable[str], column: str, note: Callable[[str], None]) -
         UnreadableError: no row has any.
     """
 
-    def rows() -> Iterator[Any]:
-        for line in lines(texts):
-            if line.strip():
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    yield None
+    yield from _documents((row for _, row in json_lines(texts)), column, note)
 
-    yield from _documents(rows(), column, note)
+
+def json_lines(texts: Iterable[str]) -> Iterator[tuple[int, Any]]:
+    """Each line of JSON Lines that is not blank: its number, from 1 on, and its content, or the error of reading it."""
+    for number, line in enumerate(lines(texts), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except ValueError as error:
+                yield number, error
 
 
 def json_rows(text: str, column: str, note: Callable[[str], None]) -> Iterator[str | None]:
@@ -57,18 +60,17 @@ def csv_rows(texts: Iterable[str], column: str, note: Callable[[str], None]) -> 
     Raises:
         UnreadableError: it is not clear which column, or there is no such column.
     """
+    rows = csv_table(texts)
+    chosen = choose_column(list(rows.fieldnames or ()), column)
+    yield from _documents((row.get(chosen) for row in rows), "", note)
+
+
+def csv_table(texts: Iterable[str]) -> csv.DictReader[str]:
+    """The rows of a table with a line of column names; what stands between columns is taken from that line."""
     csv.field_size_limit(LARGEST_CELL)
     source = lines(texts)
     head = next(source, "")
-    separator = max("\t,;|", key=head.count)
-
-    def with_head() -> Iterator[str]:
-        yield head
-        yield from source
-
-    rows = csv.DictReader(with_head(), delimiter=separator)
-    chosen = choose_column(list(rows.fieldnames or ()), column)
-    yield from _documents((row.get(chosen) for row in rows), "", note)
+    return csv.DictReader(chain([head], source), delimiter=max("\t,;|", key=head.count))
 
 
 def parquet_rows(path: Path, column: str, note: Callable[[str], None]) -> Iterator[str | None]:
@@ -84,12 +86,14 @@ def parquet_rows(path: Path, column: str, note: Callable[[str], None]) -> Iterat
         turns = not column and ("messages" in names or "conversations" in names or has_turns(names))
         columns = None if turns else [choose_column(names, column)]
 
-        def rows() -> Iterator[Any]:
-            for batch in table.iter_batches(batch_size=256, columns=columns):
-                for row in batch.to_pylist():
-                    yield row if columns is None else row[columns[0]]
+        rows = (row if columns is None else row[columns[0]] for row in parquet_table(table, columns))
+        yield from _documents(rows, "", note)
 
-        yield from _documents(rows(), "", note)
+
+def parquet_table(table: Any, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of an open Parquet file, with these columns or all."""
+    for batch in table.iter_batches(batch_size=256, columns=columns):
+        yield from batch.to_pylist()
 
 
 def choose_column(names: list[str], column: str) -> str:
