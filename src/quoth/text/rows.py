@@ -33,7 +33,7 @@ def json_lines(texts: Iterable[str]) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(lines(texts), 1):
         if line.strip():
             try:
-                yield number, json.loads(line)
+                yield number, json.loads(line.rstrip())
             except ValueError as error:
                 yield number, error
 
