@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trl
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Library
@@ -16,7 +19,7 @@ from quoth.interop.tokenizer_files import SPLITS
 from quoth.system.errors import InputError
 from quoth.text.chat import Template, TemplateError
 from quoth.text.special import CHAT_TEMPLATE, for_chat, with_special
-from quoth.text.tokenizer import Bytes, Characters, Tokenizer, load, train_bpe
+from quoth.text.tokenizer import Bytes, Characters, Tokenizer, load, spelling, train_bpe
 
 TEXT = "Speak of love, and ask of heaven.\n\nassistant\nWhat is love? It is the star to every wandering bark.\n\n\n"
 CHATML = (
@@ -63,12 +66,14 @@ def tokenizer_of(name: str) -> Tokenizer:
     return made
 
 
-def theirs(tokenizer: Tokenizer, messages: Sequence[dict[str, str]], source: str) -> tuple[list[int], list[int]]:
+def theirs(
+    tokenizer: Tokenizer, messages: Sequence[dict[str, str]], source: str, *, mask: bool = True
+) -> tuple[list[int], list[int]]:
     fast = PreTrainedTokenizerFast(tokenizer_object=Library.from_str(tokenizer.dump()))
     got: Any = fast.apply_chat_template(
-        list(messages), chat_template=source, return_dict=True, return_assistant_tokens_mask=True
+        list(messages), chat_template=source, return_dict=True, return_assistant_tokens_mask=mask
     )
-    return got["input_ids"], got["assistant_masks"]
+    return got["input_ids"], got["assistant_masks"] if mask else []
 
 
 @pytest.fixture(scope="module")
@@ -269,3 +274,62 @@ def test_a_tokenizer_without_an_end() -> None:
     tokenizer.ends = []
     with pytest.raises(InputError, match="no special token that ends an answer"):
         Template(CHATML).ids_and_weights(TALK, tokenizer)
+
+
+# TRL's copies of the templates of known models, each with the token that ends its answers.
+KNOWN = {
+    "cohere2": "<|END_OF_TURN_TOKEN|>",
+    "gemma3": "<end_of_turn>",
+    "lfm2_v2": "<|im_end|>",
+    "llama3": "<|eot_id|>",
+    "phi3": "<|end|>",
+    "qwen2_5": "<|im_end|>",
+    "qwen3": "<|im_end|>",
+    "qwen3_instruct_2507": "<|im_end|>",
+}
+# Models that cut the thoughts, here empty ones, out of the answers before the last one.
+FORGETFUL = ("qwen3",)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_templates_of_known_models(name: str) -> None:
+    """As they are, and as TRL marks them, with what TRL counts beside the answers: what follows an end, for one."""
+    folder = Path(trl.__file__).parent / "chat_templates"
+    source, marked = ((folder / f"{one}.jinja").read_text() for one in (name, f"{name}_training"))
+    names = {token: None for token in re.findall(r"<\|?[A-Za-z_]+\|?>", source) if "think" not in token}
+    document = json.loads(tokenizer_of("Llama 3").dump()) | {"added_tokens": []}
+    tokenizer = with_special(load(json.dumps(document)), list(names | {"<s>": None, KNOWN[name]: None}))
+    tokenizer.ends = [tokenizer.special[KNOWN[name]]]
+    messages = plain(TALK)
+    begin = "{%- set bos_token, eos_token = '<s>', '' -%}"
+    ids, weights = Template(begin + marked).ids_and_weights(messages, tokenizer)
+    their_ids, counted = theirs(tokenizer, messages, begin + marked)
+    assert ids == their_ids
+    assert all(w <= c for w, c in zip(weights, counted, strict=True))
+    beside = "".join(spelled(tokenizer, i) for i, w, c in zip(ids, weights, counted, strict=True) if c > w)
+    assert set(beside.replace("<think>", "")) <= {"\n"}
+    said = [f"{messages[i]['content']}{KNOWN[name]}" for i in (2, 4)]
+    learned = "".join(spelled(tokenizer, i) for i, w in zip(ids, weights, strict=True) if w)
+    assert re.sub(r"(<think>)?\n*</think>\n*|<\|END_RESPONSE\|>", "", learned) == "".join(said)
+    ids, weights = Template(begin + source).ids_and_weights(messages, tokenizer)
+    assert ids == theirs(tokenizer, messages, begin + source, mask=False)[0]
+    learned = "".join(spelled(tokenizer, i) for i, w in zip(ids, weights, strict=True) if w)
+    learned = re.sub(r"(<think>)?\n*</think>\n*|<\|END_RESPONSE\|>", "", learned)
+    assert learned == "".join(said[1:] if name in FORGETFUL else said)
+
+
+def test_a_prompt_that_ends_where_a_token_of_the_conversation_goes_on() -> None:
+    """Qwen3.5 asks with "<think>" and a line break, and writes two of them, a single token, after no thought."""
+    source = (Path(trl.__file__).parent / "chat_templates" / "qwen3_5_think.jinja").read_text()
+    tokenizer, messages = with_special(tokenizer_of("Llama 3"), TEMPLATES["ChatML"][1]), plain(TALK)
+    tokenizer.ends = [tokenizer.special["<|im_end|>"]]
+    template = Template(source)
+    ids, weights = template.ids_and_weights(messages, tokenizer)
+    prompt = template.ids(messages[:4], tokenizer)
+    assert ids[: len(prompt)] == prompt
+    assert weights == [0] * len(prompt) + [1] * (len(ids) - len(prompt) - 1) + [0]
+    assert ids != theirs(tokenizer, messages, source, mask=False)[0]
+
+
+def spelled(tokenizer: Tokenizer, i: int) -> str:
+    return spelling(tokenizer, i).decode()
