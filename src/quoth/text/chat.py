@@ -110,7 +110,7 @@ class Template:
         ids: list[int] = []
         weights: list[int] = []
         place = 0
-        for part in _cut(written.text, written.cuts | {place for span in spans for place in span}):
+        for part in _cut(written.text, written.cuts.union(*spans)):
             these = special.encode(part, masked.table, tokenizer)
             ids += these
             weights += [int(any(begin <= place < end for begin, end in spans))] * len(these)
