@@ -26,9 +26,9 @@ families = pytest.mark.parametrize("name", FAMILIES)
 CONFIG = OptimizerConfig(optimizer="adamw", learning_rate=0.01)
 
 
-def begin(folder, name="modern", **given):
+def begin(folder, name="modern", shape=None, **given):
     """A model whose base is a checkpoint, with adapters and their optimizer."""
-    save(folder, make(name), LETTERS, {})
+    save(folder, make(name, **(shape or {})), LETTERS, {})
     model = GPT(load(folder).model.config)
     add_lora(model, 2, **given)
     load_weights(folder, model)

@@ -227,7 +227,8 @@ def _refuse_unknown(path: Path, config: Any) -> None:
         if config.get(name) not in values:
             raise InputError(f"{path} says {name} = {short(config.get(name))}, which quoth does not know.")
     for name, value in config.items():
-        if name not in read | IGNORED and value:
+        pattern = name in ("rank_pattern", "alpha_pattern") and not isinstance(value, dict)
+        if (name not in read | IGNORED or pattern) and value:
             raise InputError(f"{path} says {plain(name)} = {short(value)}, which quoth does not know.")
 
 
