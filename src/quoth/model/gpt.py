@@ -94,7 +94,7 @@ class GPT(nn.Module):
 
     @property
     def parameters_count(self) -> int:
-        """The number of trained parameters; tied weights count once."""
+        """The number of parameters, those of adapters included; tied weights count once."""
         return sum(p.numel() for p in self.parameters())
 
 
