@@ -11,7 +11,7 @@ from torch import nn
 
 from quoth.model.lora import adapters, add_lora
 from quoth.recipes.state import RunState
-from quoth.train.adapters import reference
+from quoth.train.adapter_checkpoint import reference
 from quoth.train.checkpoint import load, save
 from quoth.train.keeper import Keeper, kept
 

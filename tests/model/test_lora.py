@@ -107,6 +107,21 @@ def test_an_engine_writes_what_the_merged_model_would(name, compiled):
     assert written[0] == written[1]
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_an_engine_of_the_base_takes_adapted_weights(compiled):
+    plain = make("modern").float()
+    model = copy.deepcopy(plain)
+    add_lora(model, 2)
+    for layer in adapters(model).values():
+        nn.init.normal_(layer.lora_B)
+    asked = [Request(prompt=[1, 2], tokens=9, sampling=Sampling(temperature=0.0), seed=3)]
+    engine = Engine(plain, LETTERS, slots=1, compiled=compiled)
+    first = engine.generate(asked)[0].answer
+    engine.reload(model)
+    second = engine.generate(asked)[0].answer
+    assert second == Engine(model, LETTERS, slots=1, compiled=compiled).generate(asked)[0].answer != first
+
+
 def test_the_base_is_there_without_its_adapters():
     plain, tokens = make("modern"), some_tokens()
     model = copy.deepcopy(plain)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from train.test_adapters import begin, families
+from train.test_adapter_checkpoint import begin, families
 from train.test_checkpoint import LETTERS, make, train
 from transformers import AutoModelForCausalLM
 

@@ -63,7 +63,7 @@ def main(arguments: list[str], started: float) -> int:
 
 def check(folder: Path) -> dict[str, Any]:
     """What a checkpoint's folder holds, and what is wrong with it."""
-    from quoth.train.adapters import base_problems
+    from quoth.train.adapter_checkpoint import base_problems
     from quoth.train.manifest import problems
 
     files = [file for file in folder.iterdir() if file.is_file()]

@@ -13,7 +13,7 @@ from quoth.model.config import GPTConfig
 from quoth.model.lora import put_on
 from quoth.system.errors import InputError, short
 from quoth.text.tokenizer import read as read_tokenizer
-from quoth.train.adapters import has_base, read_base, reference
+from quoth.train.adapter_checkpoint import has_base, read_base, reference
 from quoth.train.checkpoint import Checkpoint, load, read_config
 from quoth.train.keeper import checkpoints, intact, load_kept
 from quoth.train.manifest import MANIFEST

@@ -25,7 +25,7 @@ from quoth.system.files import as_json, new_folder, read_json, rename_folder, wr
 from quoth.system.world import World
 from quoth.text.tokenizer import Tokenizer, texts_of
 from quoth.text.tokenizer import read as read_tokenizer
-from quoth.train.adapters import base_of, files_of_adapters, has_base, reference, take_adapters
+from quoth.train.adapter_checkpoint import base_of, files_of_adapters, has_base, reference, take_adapters
 from quoth.train.manifest import seal, verify
 from quoth.train.optimizers import Together
 from quoth.train.parallel import full_tensor, own, spread

@@ -13,11 +13,12 @@ from quoth.model.gpt import GPT
 from quoth.model.lora import adapters, add_lora, is_adapted, merge
 from quoth.system.errors import InputError
 from quoth.system.world import World
-from quoth.train.adapters import base_problems
-from quoth.train.checkpoint import load, load_optimizer, load_weights, save
+from quoth.train.adapter_checkpoint import base_problems
+from quoth.train.checkpoint import load, load_optimizer, load_weights, save, write_together
 from quoth.train.keeper import load_kept
 from quoth.train.manifest import verify
 from quoth.train.optimizers import OptimizerConfig, make_optimizer
+from quoth.train.parallel import shard
 from quoth.train.saving import Checkpoints
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -171,3 +172,12 @@ def test_a_checkpoint_of_adapters_is_small(tmp_path):
     saved = sum((tmp_path / "it" / f"{name}.safetensors").stat().st_size for name in ("adapter_model", "optimizer"))
     assert saved < 4 * 3 * trained + 20_000
     assert json.loads((tmp_path / "it/base.json").read_text())["folder"] == str(tmp_path / "base")
+
+
+def test_adapters_are_not_shared_out(tmp_path):
+    model, _ = begin(tmp_path / "base")
+    with pytest.raises(InputError, match="A model with adapters cannot be sharded; train it without --shard"):
+        shard(model, World(), "cpu")
+    with pytest.raises(InputError, match="Adapters are small, and are not saved in shards"):
+        write_together(tmp_path / "it", model, LETTERS, {}, None, World())
+    assert not (tmp_path / "it").exists()
