@@ -3,6 +3,7 @@
 import json
 import warnings
 
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,7 +22,7 @@ from quoth.train.peft_format import join, read_adapter, split
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-peft = pytest.importorskip("peft")
+
 TOKENS = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 0], [10, 9, 8, 7, 6, 5, 4, 3]])
 
 
