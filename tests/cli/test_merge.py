@@ -51,19 +51,22 @@ def test_a_merged_run_is_complete(quoth: Quoth, here: Path, tuned: Path) -> None
     assert "The complete run is in" not in quoth("merge", "merged0").out
 
 
-def test_an_export_is_merged(quoth: Quoth, here: Path, tuned: Path) -> None:
-    text = written(quoth, "tuned")
-    for to in ("hf", "gguf"):
-        path = json.loads(quoth("export", "tuned", "--to", to, "--json").out)["path"]
+@pytest.mark.parametrize("run", ["tuned", "first+tuned"])
+def test_an_export_is_merged(quoth: Quoth, here: Path, tuned: Path, run: str) -> None:
+    text, paths = written(quoth, "tuned"), set()
+    for number, to in enumerate(("hf", "gguf")):
+        paths |= {json.loads(quoth("export", name, "--to", to, "--json").out)["path"] for name in ("first", run)}
+        assert len(paths) == 2 * (number + 1)  # The base's own export stays as it is.
+        path = json.loads(quoth("export", run, "--to", to, "--json").out)["path"]
         quoth("import", path, "--out", f"runs/from-{to}")
         assert written(quoth, f"from-{to}") == text
 
 
 def test_eval_and_init_see_the_adapters(quoth: Quoth, here: Path, tuned: Path) -> None:
     quoth("merge", "tuned", "--out", "merged")
-    runs = ("tuned", "merged", "first")
+    runs = ("tuned", "merged", "first+tuned", "first")
     losses = [json.loads(quoth("eval", run, "--data", "text.txt", "--json").out)["loss"] for run in runs]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5) != pytest.approx(losses[2], rel=1e-2)
+    assert losses[0] == losses[2] == pytest.approx(losses[1], rel=1e-5) != pytest.approx(losses[3], rel=1e-2)
     flags = [*TINY[TINY.index("--batch") :], "--json"]
     begun = [json.loads(quoth("train", "text.txt", "--init", run, *flags).out) for run in ("tuned", "merged")]
     assert begun[0]["validation_loss"] == begun[1]["validation_loss"]

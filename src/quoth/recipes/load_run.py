@@ -30,11 +30,13 @@ class LoadedRun:
 
     Attributes:
         name: the run's name, or RUN+ADAPTER.
+        folder: the run's folder; of RUN+ADAPTER, RUN's.
         checkpoint: the model, adapted where there are adapters, and what belongs to it.
         files: the files that stand for all that the model was made of: manifests, or the weights of PEFT's adapters.
     """
 
     name: str
+    folder: Path
     checkpoint: Checkpoint
     files: tuple[Path, ...]
 
@@ -53,7 +55,7 @@ def load_run(name: str, which: str, device: torch.device | str, say: Callable[[s
     run = find_run(run_name).resolve()
     if not adapter:
         checkpoint = load_kept(run, which, device, say)
-        return LoadedRun(run.name, checkpoint, (checkpoint.folder / MANIFEST,))
+        return LoadedRun(run.name, run, checkpoint, (checkpoint.folder / MANIFEST,))
     place, adapter_name = find_adapter(adapter, which, say)
     checkpoint = _base_for(place, run, which, device, say)
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
@@ -66,7 +68,7 @@ def load_run(name: str, which: str, device: torch.device | str, say: Callable[[s
     if has_base(place) and (trained := read_base(place)).sha256 != model.base.sha256:
         say(f"{adapter_name} was trained on {trained.folder}, and may fit {checkpoint.folder} less well.")
     adapted = dataclasses.replace(checkpoint, model=model.eval(), tokenizer=tokenizer)
-    return LoadedRun(f"{run.name}+{adapter_name}", adapted, files)
+    return LoadedRun(f"{run.name}+{adapter_name}", run, adapted, files)
 
 
 def parse_name(name: str) -> tuple[str, str]:
