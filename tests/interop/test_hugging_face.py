@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from quoth.generate.engine import Engine
 from quoth.generate.request import Request
 from quoth.generate.sampling import Sampling
-from quoth.interop.architectures import architecture_of
 from quoth.interop.export import export_hf
 from quoth.interop.importing import import_model
+from quoth.model.architectures import architecture_of
 from quoth.system.errors import InputError
 from quoth.text.tokenizer import Bytes, Characters, Tokenizer, decode, train_bpe
 

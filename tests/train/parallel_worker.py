@@ -14,6 +14,7 @@ import torch
 
 from quoth.model.config import family
 from quoth.model.gpt import GPT
+from quoth.model.lora import add_lora
 from quoth.system.world import World, joined
 from quoth.text.batches import Batch, BatchSource
 from quoth.text.tokenizer import Characters
@@ -58,6 +59,10 @@ def train(kind: str, world: World, steps: int, **how: Any) -> dict[str, Any]:
     """Losses and norms of some steps, and the weights at their end."""
     dtype, microbatch = how.get("dtype", torch.float64), how.get("microbatch", 2)
     made = model(dtype, how.get("dropout", 0.0))
+    if rank := how.get("rank"):
+        for p in made.parameters():
+            torch.nn.init.normal_(p, std=0.3)  # Behind a head of zeros adapters would have no gradient.
+        add_lora(made, rank)
     if kind == "fsdp":
         shard(made, world, "cpu")
     c = OptimizerConfig(optimizer=how.get("optimizer", "muon"))
@@ -82,7 +87,7 @@ def train(kind: str, world: World, steps: int, **how: Any) -> dict[str, Any]:
             before = [full_tensor(p.detach()).clone() for p in made.parameters()]
         if step.number == spoiled + 1:
             same = [torch.equal(full_tensor(p.detach()), b) for p, b in zip(made.parameters(), before, strict=True)]
-    content = snapshot(made, LETTERS, {"step": steps}, optimizer)
+    content = snapshot(made, LETTERS, {"step": steps}, None if rank else optimizer)
     if (out := how.get("save")) and world.leads:
         write(out, content)
     if (out := how.get("save")) and kind == "fsdp":
@@ -101,6 +106,8 @@ def main(out: Path, kind: str, steps: int) -> None:
             "float32": train(kind, world, 10, dtype=torch.float32, microbatch=4, dropout=0.2, save=out / "float32"),
             "spoiled": train(kind, world, 6, spoiled=4),
         }
+        if kind != "fsdp":
+            results["adapters"] = train(kind, world, steps, optimizer="adamw", rank=2)
         saved = {f"{place} {name}": out.parent / place / name for place in PLACES for name in ("muon", "adamw")}
         saved |= {f"{name} shards": path.with_name(f"{path.name}-shards") for name, path in saved.items()}
         for name, path in saved.items():

@@ -4,9 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 from model.adapters import adapt
+from torch._dynamo.utils import counters
 
 from quoth.model.config import family
 from quoth.model.gpt import GPT
+from quoth.model.lora import add_lora
 from quoth.train.compile import compiled, last_compile, remember_compile, tuning
 
 
@@ -40,6 +42,25 @@ def test_an_adapter_is_heard_when_compiled(kind: str, monkeypatch: pytest.Monkey
     got = torch.autograd.grad(compiled(model)(ids).square().sum(), list(model.parameters()))
     for (name, _), one, other in zip(model.named_parameters(), got, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_adapted_blocks_share_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quoth.train.compile.WHOLE_LAYERS", 0)
+    model = GPT(family("modern", vocabulary=20, width=32, layers=4, heads=2, context=8, initialization="normal"))
+    add_lora(model, 4)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    for p in trained.values():
+        torch.nn.init.normal_(p, std=0.2)
+    ids = torch.randint(20, (2, 8))
+    expected = torch.autograd.grad(model(ids).square().sum(), list(trained.values()))
+    counters.clear()
+    got = torch.autograd.grad(compiled(model)(ids).square().sum(), list(trained.values()))
+    for name, one, other in zip(trained, got, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3, msg=name)
+    # Nothing before the first block is trained, so going backward ends in it.
+    assert counters["stats"]["unique_graphs"] == 2
 
 
 @pytest.mark.slow

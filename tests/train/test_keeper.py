@@ -14,10 +14,11 @@ from quoth.system.errors import InputError
 from quoth.system.files import as_json
 from quoth.text.tokenizer import Characters
 from quoth.train import keeper as keeper_module
-from quoth.train.checkpoint import load, read_tensors, snapshot
+from quoth.train.checkpoint import load, snapshot
 from quoth.train.keeper import Keeper, checkpoints, intact, kept, kept_problem, last_good
 from quoth.train.manifest import seal
 from quoth.train.optimizers import make_optimizer
+from quoth.train.tensors import read_tensors
 
 LETTERS = Characters("abcdefghijk")
 

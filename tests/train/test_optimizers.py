@@ -6,6 +6,7 @@ from torch import nn
 
 from quoth.model.config import FAMILIES, family
 from quoth.model.gpt import GPT
+from quoth.model.lora import adapters, add_lora
 from quoth.system.errors import InputError
 from quoth.train.optimizers import Muon, OptimizerConfig, Together, make_optimizer, nesterov, orthogonalize
 
@@ -202,6 +203,37 @@ def test_a_saved_state_goes_on_identically(kind, tmp_path):
     run_steps(again, other, 3, first=3)
     for (name, p), q in zip(made.named_parameters(), again.parameters(), strict=True):
         assert torch.equal(p, q), name
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_adapters_alone_are_moved_by_adamw_at_the_rate_of_matrices(kind):
+    made = model()
+    add_lora(made, 2)
+    before = {name: p.detach().clone() for name, p in made.named_parameters()}
+    optimizer = make_optimizer(made, OptimizerConfig(optimizer=kind, learning_rate=0.01, weight_decay=0.1))
+    (part,) = optimizer.parts
+    assert isinstance(part, torch.optim.AdamW)
+    assert [(g["lr"], g["weight_decay"]) for g in part.param_groups] == [(0.01, 0.1)]
+    run_steps(made, optimizer, 2)
+    moved = {name for name, p in made.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {f"{layer}.lora_{x}" for layer in adapters(made) for x in "AB"}
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+@pytest.mark.parametrize("trained", ["embed", "blocks.0"])
+def test_frozen_parameters_are_left_out(kind, trained):
+    made = model()
+    made.requires_grad_(False)
+    made.get_submodule(trained).requires_grad_(True)
+    optimizer = make_optimizer(made, OptimizerConfig(optimizer=kind))
+    wanted = {id(p) for p in made.parameters() if p.requires_grad}
+    assert {id(p) for group in optimizer.param_groups for p in group["params"]} == wanted
+    run_steps(made, optimizer, 2)
+
+
+def test_a_model_that_is_all_frozen_is_refused():
+    with pytest.raises(InputError, match="All of the model's parameters are frozen"):
+        make_optimizer(model().requires_grad_(False))
 
 
 def test_rates_are_shares_of_each_peak():

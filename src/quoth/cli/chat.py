@@ -34,7 +34,7 @@ class Arguments:
     Ctrl-C stops an answer, Ctrl-D ends; /help lists what else can be said.
 
     Attributes:
-        run: a run's folder, its name, or latest.
+        run: a run's folder, its name, or latest; or RUN+ADAPTER, a run with the adapters of a tuned run or of PEFT.
         system: what a run that chats is told first.
         tokens: how many tokens an answer has at most.
         temperature: 0 always takes the likeliest token; 1 is the model's own spread.

@@ -20,6 +20,7 @@ COMMANDS = {
     "serve": "serve runs to programs, by OpenAI's API, and to browsers",
     "export": "write a run for transformers, vLLM, llama.cpp or Ollama",
     "import": "make a run of another program's GPT-2, Llama or Qwen model",
+    "merge": "make a complete run of a base and adapters",
     "eval": "compute the loss over the whole validation split, or a file",
     "data": "explore a text: size, alphabet, split, tokens, first lines",
     "ladder": "climb the lecture's ladder, from a bigram to a GPT",

@@ -16,7 +16,7 @@ class Arguments:
     """Compute a run's exact loss over its whole validation split, or over a file.
 
     Attributes:
-        run: a run's folder, its name, or latest.
+        run: a run's folder, its name, or latest; or RUN+ADAPTER.
         data: a text to judge the run by, all of it, instead of the run's validation split.
         separator: what stands between documents of that text, as for `quoth train`.
         column: the column that holds the text of a table, as for `quoth train`.
@@ -41,17 +41,16 @@ def main(arguments: list[str], started: float) -> None:
     from numpy.typing import NDArray
     from rich.markup import escape
 
+    from quoth.recipes.load_run import load_run
     from quoth.recipes.recipe import read_recipe
     from quoth.recipes.resume import open_again
     from quoth.system.device import choose
     from quoth.text.corpus import encode_all
     from quoth.train.evaluate import evaluate
-    from quoth.train.keeper import load_kept
-    from quoth.train.run import find_run
 
-    run = find_run(a.run)
     hardware = choose(dtype=a.dtype, compile=False)
-    checkpoint = load_kept(run, a.checkpoint, hardware.device, warn)
+    run = load_run(a.run, a.checkpoint, hardware.device, warn)
+    checkpoint = run.checkpoint
     if a.data:
         encoded, remarks = encode_all(a.data, checkpoint.tokenizer, separator=a.separator, column=a.column)
         for remark in remarks:
@@ -59,8 +58,8 @@ def main(arguments: list[str], started: float) -> None:
         tokens: NDArray[np.integer] = encoded
         where = a.data
     else:
-        recipe = read_recipe(run)
-        tokens = open_again(run, recipe, checkpoint.tokenizer).validation
+        recipe = read_recipe(run.folder)
+        tokens = open_again(run.folder, recipe, checkpoint.tokenizer).validation
         where = f"the validation split of {recipe.data.data}"
     with hardware.autocast():
         result = evaluate(checkpoint.model, tokens, checkpoint.tokenizer, context=checkpoint.model.config.context)

@@ -18,7 +18,7 @@ class Arguments:
     """Write a run in a form that other programs load: transformers and vLLM, or llama.cpp and Ollama.
 
     Attributes:
-        run: a run's folder, its name, or latest.
+        run: a run's folder, its name, or latest; or RUN+ADAPTER. Adapters are merged into the weights.
         to: hf, a folder of safetensors and JSON, or gguf, one file.
         dtype: the number type of the weights: f32, bf16, f16, or for gguf also q8_0.
         out: the folder to write; exports/<to>-<dtype> in the run's folder when left out.
@@ -38,16 +38,15 @@ def main(arguments: list[str], started: float) -> None:
     a = parse(Arguments, arguments, "export")
 
     from quoth.interop.export import export_gguf, export_hf
+    from quoth.recipes.load_run import load_run
     from quoth.system.files import read_json
-    from quoth.train.keeper import load_kept
-    from quoth.train.run import find_run
 
-    run = find_run(a.run)
-    kept = load_kept(run, a.checkpoint, "cpu", warn)
-    summary = run / "summary.json"
+    loaded = load_run(a.run, a.checkpoint, "cpu", warn)
+    kept, name = loaded.checkpoint, loaded.name
+    summary = loaded.folder / "summary.json"
     facts = {"parameters": kept.model.parameters_count, **(read_json(summary) if summary.is_file() else {})}
-    name = run.resolve().name
-    folder = Path(a.out).expanduser() if a.out else run / "exports" / f"{a.to}-{a.dtype}"
+    adapter = name.removeprefix(loaded.folder.name)
+    folder = Path(a.out).expanduser() if a.out else loaded.folder / "exports" / f"{a.to}-{a.dtype}{adapter}"
     if a.out and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists already; give --out a new folder.")
     if a.to == "hf":

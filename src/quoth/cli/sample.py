@@ -29,7 +29,7 @@ class Arguments:
     """Generate text with a run's model.
 
     Attributes:
-        run: a run's folder, its name, or latest.
+        run: a run's folder, its name, or latest; or RUN+ADAPTER, a run with the adapters of a tuned run or of PEFT.
         prompt: the text that the model continues.
         tokens: how many tokens the model writes.
         count: how many texts the model writes.

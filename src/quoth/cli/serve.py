@@ -16,6 +16,7 @@ from quoth.cli.output import console, print_json, warn
 from quoth.system.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from quoth.serve.requests import ServedModel
@@ -26,7 +27,7 @@ class Arguments:
     """Serve runs to programs, by OpenAI's API, and to browsers, by a page.
 
     Attributes:
-        runs: runs' folders, their names, or latest; the first one answers requests that name none.
+        runs: runs' folders, their names, or latest, or RUN+ADAPTER; the first one answers requests that name none.
         host: the address to listen on; only this machine reaches 127.0.0.1.
         port: 0 takes a free one.
         api_key_env: the environment variable with the key that clients must show.
@@ -160,20 +161,23 @@ def load(a: Arguments) -> list[ServedModel]:
             name, a.checkpoint, warn,
             slots=a.slots, weights=a.weights, threads=a.threads, context=a.context, taken=taken,
         )  # fmt: skip
-        taken += run.engine.memory_bytes(run.checkpoint.model, a.slots, weights=a.weights)
-        folder = run.checkpoint.folder
-        made = int((folder / "manifest.json").stat().st_mtime)
-        models.append(ServedModel(run.name, run.engine, made, run.template, fingerprint_of(folder)))
+        taken += run.engine.memory_bytes(run.run.checkpoint.model, a.slots, weights=a.weights)
+        made = int(max(file.stat().st_mtime for file in run.run.files))
+        models.append(ServedModel(run.name, run.engine, made, run.template, fingerprint_of(run.run.files)))
     if len({model.name for model in models}) < len(models):
         raise InputError("Two of these runs have the same name; a server tells runs apart by their names.")
     return models
 
 
-def fingerprint_of(folder: Path) -> str:
-    """Return a fingerprint of all that was saved in a checkpoint."""
+def fingerprint_of(files: Sequence[Path]) -> str:
+    """Return a fingerprint of all that a model was made of, from the files that stand for it."""
+    from hashlib import sha256
+
     from quoth.system.files import sha256_of
 
-    return f"quoth-{sha256_of(folder / 'manifest.json')[:12]}"
+    digests = [sha256_of(file) for file in files]
+    digest = digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
+    return f"quoth-{digest[:12]}"
 
 
 def tell(url: str, models: list[ServedModel]) -> None:

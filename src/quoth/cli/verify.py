@@ -63,6 +63,7 @@ def main(arguments: list[str], started: float) -> int:
 
 def check(folder: Path) -> dict[str, Any]:
     """What a checkpoint's folder holds, and what is wrong with it."""
+    from quoth.train.adapter_checkpoint import base_problems
     from quoth.train.manifest import problems
 
     files = [file for file in folder.iterdir() if file.is_file()]
@@ -70,7 +71,7 @@ def check(folder: Path) -> dict[str, Any]:
         "checkpoint": folder.name,
         "files": len(files),
         "bytes": sum(file.stat().st_size for file in files),
-        "problems": list(problems(folder)),
+        "problems": list(problems(folder)) or list(base_problems(folder)),
     }
 
 

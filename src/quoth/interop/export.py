@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from quoth.generate.engine import Engine
 from quoth.generate.request import Request
 from quoth.generate.sampling import Sampling
-from quoth.interop.architectures import Architecture, architecture_of
 from quoth.interop.hugging_face_config import config_json
 from quoth.interop.tokenizer_files import tokenizer_config_json, tokenizer_json
 from quoth.interop.weights import to_hugging_face
+from quoth.model.architectures import Architecture, architecture_of
 from quoth.model.gpt import GPT, effective_weights
 from quoth.system.errors import InputError
 from quoth.system.files import as_json, new_folder

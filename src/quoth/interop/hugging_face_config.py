@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from quoth.interop.architectures import ARCHITECTURES, Architecture
 from quoth.interop.fields import Fields
+from quoth.model.architectures import ARCHITECTURES, Architecture
 from quoth.model.config import GPTConfig, family
 from quoth.system.errors import InputError, plain, short
 

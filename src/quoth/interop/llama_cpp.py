@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quoth.interop.architectures import ARCHITECTURES, Architecture
 from quoth.interop.fields import Fields
 from quoth.interop.gguf_file import read
 from quoth.interop.hugging_face_config import LONGEST_CONTEXT
 from quoth.interop.tokenizer_files import as_byte_level
+from quoth.model.architectures import ARCHITECTURES, Architecture
 from quoth.model.config import GPTConfig, family
 from quoth.system.errors import InputError, plain, short
 from quoth.system.files import writing

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
-from quoth.interop.architectures import Architecture
+from quoth.model.architectures import Architecture
 from quoth.model.config import GPTConfig
 from quoth.system.errors import InputError, short
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from quoth.system.errors import InputError
 from quoth.system.files import cache_folder, new_folder
-from quoth.train.checkpoint import read_tensors
 from quoth.train.loop import Step
 from quoth.train.manifest import seal, verify
+from quoth.train.tensors import read_tensors
 
 M = TypeVar("M", bound=nn.Module)
 # Called with what is being done, how many steps of it are done, and how many there are.

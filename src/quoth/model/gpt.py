@@ -12,6 +12,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from quoth.model.attention import Attention, CacheSlice
 from quoth.model.config import GPTConfig
 from quoth.model.layers import MLPS, NORMS, POSITIONS, Dropout, Embedding, Places
+from quoth.model.lora import Base, LoRALinear
 from quoth.system.errors import InputError
 
 
@@ -43,6 +44,9 @@ class GPT(nn.Module):
     >>> GPT(family("modern", vocabulary=65, width=64, layers=2))(torch.zeros(1, 8, dtype=torch.long)).shape
     torch.Size([1, 8, 65])
     """
+
+    # The checkpoint that adapters were added to, if there are adapters and it is known.
+    base: Base | None = None
 
     def __init__(self, config: GPTConfig, block: Callable[[GPTConfig], nn.Module] = Block) -> None:
         super().__init__()
@@ -90,7 +94,7 @@ class GPT(nn.Module):
 
     @property
     def parameters_count(self) -> int:
-        """The number of trained parameters; tied weights count once."""
+        """The number of parameters, those of adapters included; tied weights count once."""
         return sum(p.numel() for p in self.parameters())
 
 
@@ -135,12 +139,13 @@ INITIALIZATIONS: dict[str, Callable[[GPT], None]] = {"normal": _normal, "zero": 
 def replaced_parts(model: GPT) -> list[str]:
     """The names of modules that the config alone would not make, such as an adapter or another kind of block.
 
-    A layer whose weight `torch.nn.utils.parametrize` computes is not one of them: the computed weight is its weight.
+    A layer whose weight an adapter of `add_lora` or `torch.nn.utils.parametrize` computes is not one of them: the
+    computed weight is its weight.
     """
     with torch.device("meta"):
         wanted = {name: type(module) for name, module in GPT(model.config).named_modules()}
     found = {
-        name: type_before_parametrizations(module)
+        name: nn.Linear if type(module) is LoRALinear else type_before_parametrizations(module)
         for name, module in model.named_modules()
         if ".parametrizations" not in name
     }
@@ -148,7 +153,7 @@ def replaced_parts(model: GPT) -> list[str]:
 
 
 def effective_weights(model: GPT) -> dict[str, Tensor]:
-    """The weights that a model computes with, parametrizations applied, by the names that its config gives them.
+    """The weights that a model computes with, adapters included, by the names that its config gives them.
 
     Raises:
         InputError: the model has parts that its config does not describe.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
 import torch
 
@@ -12,12 +11,10 @@ from quoth.generate.engine import Engine
 from quoth.generate.native.decoder import Weights
 from quoth.generate.sampling import Sampling
 from quoth.model.gpt import GPT
+from quoth.recipes.load_run import LoadedRun, load_run
 from quoth.system.errors import InputError
 from quoth.system.memory import available_bytes, size
 from quoth.text.chat import Template
-from quoth.train.checkpoint import Checkpoint
-from quoth.train.keeper import load_kept
-from quoth.train.run import find_run
 
 _said: set[str] = set()
 
@@ -26,10 +23,13 @@ _said: set[str] = set()
 class LoadedEngine:
     """A run that is ready to generate text; one without a chat template can only continue a text."""
 
-    name: str
-    checkpoint: Checkpoint
+    run: LoadedRun
     engine: Engine
     template: Template | None
+
+    @property
+    def name(self) -> str:
+        return self.run.name
 
 
 def sampling_of(arguments: object) -> Sampling:
@@ -61,13 +61,13 @@ def load_engine(
     context: int = 0,
     taken: int | None = None,
 ) -> LoadedEngine:
-    """Load the best or last checkpoint of a run.
+    """Load the best or last checkpoint of a run, or of a run with adapters, as `load_run` does.
 
     `say` is called with a sentence for each broken checkpoint that is skipped, and if the compiled decoder could not be
     built.
 
     Args:
-        run: the run's folder, its name, or latest.
+        run: the run's folder, its name, or latest; or RUN+ADAPTER.
         which: best or last.
         say: a function that shows a sentence to the user.
         slots: how many requests are decoded at once.
@@ -80,21 +80,21 @@ def load_engine(
         InputError: there is no such run, it has no intact checkpoint, or the engine cannot be made as asked or does
             not fit into memory.
     """
-    folder: Path = find_run(run).resolve()
     torch.set_num_threads(1)  # The compiled decoder leaves little work to torch.
-    kept = load_kept(folder, which, "cpu", say)
+    loaded = load_run(run, which, "cpu", say)
+    kept = loaded.checkpoint
     config = kept.model.config
     if context > config.context:
         raise InputError(
-            f"{folder.name} has a context of {config.context:,} tokens, so --context cannot be {context:,}."
+            f"{loaded.name} has a context of {config.context:,} tokens, so --context cannot be {context:,}."
         )
     kept.model.config = replace(config, context=context or config.context)
     if taken is not None:
-        check_memory(folder.name, kept.model, slots, weights, taken)
+        check_memory(loaded.name, kept.model, slots, weights, taken)
     engine = Engine(kept.model, kept.tokenizer, slots=slots, weights=weights, threads=threads, compiled=True)
     tell_why_not(engine, say)
     template = Template(kept.tokenizer.template) if kept.tokenizer.template else None
-    return LoadedEngine(folder.name, kept, engine, template)
+    return LoadedEngine(loaded, engine, template)
 
 
 def check_memory(name: str, model: GPT, slots: int, weights: Weights, taken: int) -> None:

@@ -13,20 +13,24 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from quoth.model.config import GPTConfig
 from quoth.model.gpt import GPT, Block
+from quoth.model.lora import base_weights, is_adapted, put_on
 from quoth.system.errors import InputError
 from quoth.system.files import as_json, new_folder, read_json, rename_folder, writing
 from quoth.system.world import World
 from quoth.text.tokenizer import Tokenizer, texts_of
 from quoth.text.tokenizer import read as read_tokenizer
+from quoth.train.adapter_checkpoint import base_of, files_of_adapters, has_base, reference, take_adapters
 from quoth.train.manifest import seal, verify
 from quoth.train.optimizers import Together
 from quoth.train.parallel import full_tensor, own, spread
+from quoth.train.peft_format import read_adapter
+from quoth.train.tensors import read_tensors
 
 # The key of config.json that names the block, if it is not the usual one.
 BLOCK = "block"
@@ -72,10 +76,14 @@ def snapshot(
 ) -> Snapshot:
     """What to save. `state` is JSON: the step, the loss, and what else a run needs to go on; `texts` are more files.
 
+    Of a model with adapters whose base is known, only the adapters are saved, and a reference to the base.
     If the model is sharded, all ranks must call this.
     """
     model = bare(model)
-    tensors = {"model.safetensors": merged(model, optimizer)}
+    if model.base:
+        tensors, described = files_of_adapters(model)
+    else:
+        tensors, described = {"model.safetensors": merged(model, optimizer)}, {}
     if optimizer is not None:
         tensors[OPTIMIZER] = optimizer_tensors(optimizer)
     return Snapshot(
@@ -83,7 +91,7 @@ def snapshot(
             file: {n: full_tensor(t.detach()).cpu().contiguous() for n, t in named.items()}
             for file, named in tensors.items()
         },
-        _texts(model, tokenizer, state, texts),
+        {**_texts(model, tokenizer, state, texts), **described},
     )
 
 
@@ -117,9 +125,12 @@ def write_together(
     """Write a checkpoint, intact or absent, to which each rank adds its part; all ranks call it with the same folder.
 
     Raises:
-        InputError: the folder may not be written, or what is read back differs.
+        InputError: the folder may not be written, what is read back differs, or the model has adapters.
     """
     from quoth.train.shards import write_shards
+
+    if is_adapted(model):
+        raise InputError("Adapters are small, and are not saved in shards; train them without --shard.")
 
     aside = folder.with_name(f".{folder.name}.shards")
 
@@ -178,6 +189,8 @@ def read(
         InputError: the checkpoint is from another kind of model.
     """
     model = GPT(read_config(folder), block)
+    if has_base(folder):
+        put_on(model, read_adapter(folder, model))
     load_weights(folder, model)
     model.to(device)
     return Checkpoint(model.eval(), read_tokenizer(folder), read_json(folder / "state.json"), folder)
@@ -211,9 +224,16 @@ def name_of(block: object) -> str:
 def load_weights(folder: Path, model: GPT) -> None:
     """Put the saved weights into a model of the same shape, sharded or not.
 
+    Saved adapters become the adapters of an adapted model, and are added to the weights of a plain one. Weights that
+    are saved whole become the base of an adapted model, whose adapters stay as they are.
+
     Raises:
-        InputError: the file is damaged, or the model has another block or shape.
+        InputError: the file is damaged, the model has another block, shape or other adapters, or a base is missing.
     """
+    if has_base(folder):
+        load_weights(base_of(folder), model)
+        take_adapters(model, read_adapter(folder, model))
+        return
     trained, here = read_json(folder / "config.json").get(BLOCK, name_of(Block)), name_of(model.block)
     if trained != here:
         how = "" if trained == name_of(Block) else ", block=..."
@@ -221,7 +241,9 @@ def load_weights(folder: Path, model: GPT) -> None:
             f"{folder} was trained with the block {trained}, and the block here is {here}; load it in Python with "
             f"quoth.load({str(folder)!r}{how})."
         )
-    wanted = distinct(model)
+    wanted = distinct(model, base_weights(model))
+    if is_adapted(model):
+        model.base = reference(folder)
     if in_shards(folder):
         from quoth.train.shards import read_shards
 
@@ -283,18 +305,6 @@ def in_shards(folder: Path) -> bool:
     return any(folder.glob("shard-*.safetensors"))
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A file's tensors by name.
-
-    Raises:
-        InputError: the file is not safetensors.
-    """
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read as safetensors: {error}.") from error
-
-
 def optimizer_tensors(optimizer: Together) -> dict[str, Tensor]:
     """An optimizer's state as tensors, which are named optimizer.parameter.value, the first two as numbers."""
     return {
@@ -313,12 +323,10 @@ def _texts(model: GPT, tokenizer: Tokenizer, state: dict[str, Any], more: Mappin
     return {**own, **(more or {})}
 
 
-def distinct(model: GPT) -> dict[str, Tensor]:
-    """The weights by name; tied weights appear once, since safetensors refuses shared memory."""
-    state = model.state_dict()
-    if model.config.tied:
-        del state["head.weight"]
-    return dict(state)
+def distinct(model: GPT, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """The weights by name, or those given; tied weights appear once, since safetensors refuses shared memory."""
+    state = model.state_dict() if state is None else state
+    return {name: tensor for name, tensor in state.items() if name != "head.weight" or not model.config.tied}
 
 
 def bare(model: nn.Module) -> GPT:
@@ -336,7 +344,7 @@ def merged(model: GPT, optimizer: Together | None) -> dict[str, Tensor]:
     """
     with torch.device("meta"):
         wanted = distinct(GPT(model.config, model.block)).keys()
-    merges = optimizer is None and any(map(is_parametrized, model.modules()))
+    merges = optimizer is None and (is_adapted(model) or any(map(is_parametrized, model.modules())))
     found = {name: _part(model, name) for name in wanted} if merges else distinct(model)
     if odd := sorted(found.keys() ^ wanted):
         raise InputError(

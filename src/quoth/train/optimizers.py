@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from quoth.model.lora import is_adapted
 from quoth.system.errors import InputError
 from quoth.train.parallel import gathered, own, spread
 
@@ -173,28 +174,36 @@ class Together:
 
 
 def matrices(model: nn.Module) -> list[nn.Parameter]:
-    """The weight matrices inside blocks, which Muon moves."""
+    """The weight matrices inside blocks, which Muon moves unless they are adapters."""
     return [p for name, p in model.named_parameters() if ".blocks." in f".{name}" and p.dim() == 2]
 
 
 def make_optimizer(
     model: nn.Module, config: OptimizerConfig | None = None, dtype: torch.dtype = torch.float32
 ) -> Together:
-    """The optimizer for a model: matrices inside `blocks` decay, and Muon moves them if it is chosen.
+    """The optimizer of a model's trainable parameters: matrices inside `blocks` decay, and Muon moves them if chosen.
 
-    `dtype` is the number type in which Muon orthogonalizes: bfloat16 where the processor supports it.
+    AdamW moves the matrices of adapters, whichever optimizer is chosen: Muon would give all directions of such a matrix
+    the same size. `dtype` is the number type in which Muon orthogonalizes: bfloat16 where the processor supports it.
+
+    Raises:
+        InputError: all parameters are frozen.
     """
     c = config or OptimizerConfig()
-    inside = matrices(model)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    if not trainable:
+        raise InputError("All of the model's parameters are frozen, so there is nothing to train.")
+    inside = [p for p in matrices(model) if p.requires_grad]
     chosen = {id(p) for p in inside}
-    rest = [p for p in model.parameters() if id(p) not in chosen]
-    betas, fused = (c.beta1, c.beta2), next(model.parameters()).device.type in ("cpu", "cuda")
+    rest = [p for p in trainable if id(p) not in chosen]
+    betas, fused = (c.beta1, c.beta2), trainable[0].device.type in ("cpu", "cuda")
     others = {"params": rest, "lr": c.embedding_learning_rate, "weight_decay": 0.0}
-    if c.optimizer == "adamw":
+    if c.optimizer == "adamw" or is_adapted(model):
         decayed = {"params": inside, "lr": c.learning_rate, "weight_decay": c.weight_decay}
         return Together(torch.optim.AdamW([g for g in (decayed, others) if g["params"]], betas=betas, fused=fused))
-    parts: list[torch.optim.Optimizer] = [torch.optim.AdamW([others], betas=betas, eps=1e-10, fused=fused)]
+    parts: list[torch.optim.Optimizer] = []
+    if rest:
+        parts.append(torch.optim.AdamW([others], betas=betas, eps=1e-10, fused=fused))
     if inside:
-        muon = Muon(inside, c.learning_rate, momentum=c.momentum, weight_decay=c.weight_decay, dtype=dtype)
-        parts.append(muon)
+        parts.append(Muon(inside, c.learning_rate, momentum=c.momentum, weight_decay=c.weight_decay, dtype=dtype))
     return Together(*parts)

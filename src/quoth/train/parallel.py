@@ -10,6 +10,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from quoth.model.gpt import GPT
+from quoth.model.lora import is_adapted
+from quoth.system.errors import InputError
 from quoth.system.world import World
 
 if TYPE_CHECKING:
@@ -50,7 +52,12 @@ def shard(model: GPT, world: World, device: str, dtype: torch.dtype = torch.floa
     """Spread a model's parameters over all ranks; each block is gathered while it computes.
 
     On a GPU, blocks are gathered and compute in `dtype`; gradients are summed in float32, and shards stay in float32.
+
+    Raises:
+        InputError: the model has adapters.
     """
+    if is_adapted(model):
+        raise InputError("A model with adapters cannot be sharded; train it without --shard.")
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
