@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import sqrt
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,9 @@ class GPT(nn.Module):
     >>> GPT(family("modern", vocabulary=65, width=64, layers=2))(torch.zeros(1, 8, dtype=torch.long)).shape
     torch.Size([1, 8, 65])
     """
+
+    # What a checkpoint says that it holds; a class that is made of this one and computes something else says so.
+    kind: ClassVar[str] = "language model"
 
     def __init__(self, config: GPTConfig, block: Callable[[GPTConfig], nn.Module] = Block) -> None:
         super().__init__()

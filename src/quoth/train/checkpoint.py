@@ -19,7 +19,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from quoth.model.config import GPTConfig
 from quoth.model.gpt import GPT, Block
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, plain
 from quoth.system.files import as_json, new_folder, read_json, rename_folder, writing
 from quoth.system.world import World
 from quoth.text.tokenizer import Tokenizer, texts_of
@@ -28,8 +28,9 @@ from quoth.train.manifest import seal, verify
 from quoth.train.optimizers import Together
 from quoth.train.parallel import full_tensor, own, spread
 
-# The key of config.json that names the block, if it is not the usual one.
+# The keys of config.json that name the block and the kind of model, where these are not the usual ones.
 BLOCK = "block"
+KIND = "kind"
 OPTIMIZER = "optimizer.safetensors"
 
 
@@ -170,14 +171,18 @@ def load(
 
 
 def read(
-    folder: Path, device: torch.device | str = "cpu", *, block: Callable[[GPTConfig], nn.Module] = Block
+    folder: Path,
+    device: torch.device | str = "cpu",
+    *,
+    block: Callable[[GPTConfig], nn.Module] = Block,
+    kind: type[GPT] = GPT,
 ) -> Checkpoint:
-    """Read a checkpoint that was found intact; see `load`.
+    """Read a checkpoint that was found intact, of a GPT or of a class that is made of one; see `load`.
 
     Raises:
         InputError: the checkpoint is from another kind of model.
     """
-    model = GPT(read_config(folder), block)
+    model = kind(read_config(folder), block)
     load_weights(folder, model)
     model.to(device)
     return Checkpoint(model.eval(), read_tokenizer(folder), read_json(folder / "state.json"), folder)
@@ -190,7 +195,7 @@ def read_config(folder: Path) -> GPTConfig:
         InputError: the checkpoint is from another kind of model.
     """
     try:
-        return GPTConfig(**{n: v for n, v in read_json(folder / "config.json").items() if n != BLOCK})
+        return GPTConfig(**{n: v for n, v in read_json(folder / "config.json").items() if n not in (BLOCK, KIND)})
     except (AttributeError, TypeError) as error:
         raise InputError(f"{folder / 'config.json'} is not a config of this version of quoth: {error}.") from error
 
@@ -212,9 +217,12 @@ def load_weights(folder: Path, model: GPT) -> None:
     """Put the saved weights into a model of the same shape, sharded or not.
 
     Raises:
-        InputError: the file is damaged, or the model has another block or shape.
+        InputError: the file is damaged, or the model is of another kind, or has another block or shape.
     """
-    trained, here = read_json(folder / "config.json").get(BLOCK, name_of(Block)), name_of(model.block)
+    config = read_json(folder / "config.json")
+    if (kind := config.get(KIND, GPT.kind)) != model.kind:
+        raise InputError(f"{folder} holds a {plain(str(kind))}, but a {model.kind} is needed here.")
+    trained, here = config.get(BLOCK, name_of(Block)), name_of(model.block)
     if trained != here:
         how = "" if trained == name_of(Block) else ", block=..."
         raise InputError(
@@ -309,6 +317,8 @@ def _texts(model: GPT, tokenizer: Tokenizer, state: dict[str, Any], more: Mappin
     config: dict[str, Any] = dataclasses.asdict(model.config)
     if (block := name_of(model.block)) != name_of(Block):
         config[BLOCK] = block
+    if model.kind != GPT.kind:
+        config[KIND] = model.kind
     own = {"config.json": as_json(config), "state.json": as_json(state), **texts_of(tokenizer)}
     return {**own, **(more or {})}
 
@@ -335,7 +345,7 @@ def merged(model: GPT, optimizer: Together | None) -> dict[str, Tensor]:
         InputError: the model has a part that its config and block do not make, so the model could not be read again.
     """
     with torch.device("meta"):
-        wanted = distinct(GPT(model.config, model.block)).keys()
+        wanted = distinct(type(model)(model.config, model.block)).keys()
     merges = optimizer is None and any(map(is_parametrized, model.modules()))
     found = {name: _part(model, name) for name in wanted} if merges else distinct(model)
     if odd := sorted(found.keys() ^ wanted):
