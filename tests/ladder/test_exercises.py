@@ -11,13 +11,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from quoth.ladder.checker.check import failed, judged
+from quoth.ladder.checker.check import judged
 from quoth.ladder.checker.check_child import attempt
 from quoth.ladder.checker.compare import difference, same
 from quoth.ladder.checker.solution import solution
 from quoth.ladder.checker.values import Other, decode, encode
 from quoth.ladder.exercises import exercises, named
 from quoth.ladder.topics import TOPICS
+from quoth.system.child import in_words
 from quoth.system.errors import InputError
 
 ALL = exercises()
@@ -27,7 +28,7 @@ MISTAKES = [(name, mistake) for name, known in ALL.items() for mistake in known.
 def judge(name: str, function: Callable) -> str | None:
     """What `quoth exercise check` says, without a process."""
     outcome = attempt(ALL[name], function, ALL[name].cases())
-    return failed(outcome["failed"]) if "failed" in outcome else judged(ALL[name], outcome)
+    return in_words(outcome["failed"], "") if "failed" in outcome else judged(ALL[name], outcome)
 
 
 def places(function: Callable) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import sqrt
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,8 @@ class GPT(nn.Module):
     torch.Size([1, 8, 65])
     """
 
+    # What a checkpoint says that it holds; a class that is made of this one and computes something else says so.
+    kind: ClassVar[str] = "language model"
     # The checkpoint that adapters were added to, if there are adapters and it is known.
     base: Base | None = None
 

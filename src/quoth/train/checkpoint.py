@@ -20,7 +20,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from quoth.model.config import GPTConfig
 from quoth.model.gpt import GPT, Block
 from quoth.model.lora import base_weights, is_adapted, put_on
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, plain
 from quoth.system.files import as_json, new_folder, read_json, rename_folder, writing
 from quoth.system.world import World
 from quoth.text.tokenizer import Tokenizer, texts_of
@@ -32,9 +32,10 @@ from quoth.train.parallel import full_tensor, own, spread
 from quoth.train.peft_format import read_adapter
 from quoth.train.tensors import read_tensors
 
-# The key of config.json that names the block, if it is not the usual one.
+# The keys of config.json that name the block and the kind of model, where these are not the usual ones.
 BLOCK = "block"
-OPTIMIZER = "optimizer.safetensors"
+KIND = "kind"
+OPTIMIZER, CRITIC = "optimizer.safetensors", "critic.safetensors"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Snapshot:
 
 
 def snapshot(
-    model: GPT,
+    model: nn.Module,
     tokenizer: Tokenizer,
     state: dict[str, Any],
     optimizer: Together | None = None,
@@ -76,16 +77,18 @@ def snapshot(
 ) -> Snapshot:
     """What to save. `state` is JSON: the step, the loss, and what else a run needs to go on; `texts` are more files.
 
-    Of a model with adapters whose base is known, only the adapters are saved, and a reference to the base.
+    Of a model with adapters whose base is known, only the adapters are saved, and a reference to the base. A critic
+    that is trained beside a policy is saved with the optimizer, in a file of its own, since only training needs it.
     If the model is sharded, all ranks must call this.
     """
-    model = bare(model)
+    critic, model = critic_of(model), bare(model)
     if model.base:
         tensors, described = files_of_adapters(model)
     else:
         tensors, described = {"model.safetensors": merged(model, optimizer)}, {}
     if optimizer is not None:
         tensors[OPTIMIZER] = optimizer_tensors(optimizer)
+        tensors |= {CRITIC: distinct(critic)} if critic else {}
     return Snapshot(
         {
             file: {n: full_tensor(t.detach()).cpu().contiguous() for n, t in named.items()}
@@ -181,14 +184,18 @@ def load(
 
 
 def read(
-    folder: Path, device: torch.device | str = "cpu", *, block: Callable[[GPTConfig], nn.Module] = Block
+    folder: Path,
+    device: torch.device | str = "cpu",
+    *,
+    block: Callable[[GPTConfig], nn.Module] = Block,
+    kind: type[GPT] = GPT,
 ) -> Checkpoint:
-    """Read a checkpoint that was found intact; see `load`.
+    """Read a checkpoint that was found intact, of a GPT or of a class that is made of one; see `load`.
 
     Raises:
         InputError: the checkpoint is from another kind of model.
     """
-    model = GPT(read_config(folder), block)
+    model = kind(read_config(folder), block)
     if has_base(folder):
         put_on(model, read_adapter(folder, model))
     load_weights(folder, model)
@@ -203,7 +210,7 @@ def read_config(folder: Path) -> GPTConfig:
         InputError: the checkpoint is from another kind of model.
     """
     try:
-        return GPTConfig(**{n: v for n, v in read_json(folder / "config.json").items() if n != BLOCK})
+        return GPTConfig(**{n: v for n, v in read_json(folder / "config.json").items() if n not in (BLOCK, KIND)})
     except (AttributeError, TypeError) as error:
         raise InputError(f"{folder / 'config.json'} is not a config of this version of quoth: {error}.") from error
 
@@ -221,20 +228,27 @@ def name_of(block: object) -> str:
     return f"{named.__module__}:{named.__qualname__}"
 
 
-def load_weights(folder: Path, model: GPT) -> None:
-    """Put the saved weights into a model of the same shape, sharded or not.
+def load_weights(folder: Path, model: nn.Module) -> None:
+    """Put the saved weights into a model of the same shape, sharded or not, and into its critic if it has one.
 
     Saved adapters become the adapters of an adapted model, and are added to the weights of a plain one. Weights that
     are saved whole become the base of an adapted model, whose adapters stay as they are.
 
     Raises:
-        InputError: the file is damaged, the model has another block, shape or other adapters, or a base is missing.
+        InputError: the file is damaged; the model is of another kind, or has another block, shape or other adapters; or
+            a base is missing.
     """
+    if critic := critic_of(model):
+        _copy(folder, read_tensors(folder / CRITIC), distinct(critic))
+    model = bare(model)
     if has_base(folder):
         load_weights(base_of(folder), model)
         take_adapters(model, read_adapter(folder, model))
         return
-    trained, here = read_json(folder / "config.json").get(BLOCK, name_of(Block)), name_of(model.block)
+    config = read_json(folder / "config.json")
+    if (kind := config.get(KIND, GPT.kind)) != model.kind:
+        raise InputError(f"{folder} holds a {plain(str(kind))}, but a {model.kind} is needed here.")
+    trained, here = config.get(BLOCK, name_of(Block)), name_of(model.block)
     if trained != here:
         how = "" if trained == name_of(Block) else ", block=..."
         raise InputError(
@@ -249,7 +263,15 @@ def load_weights(folder: Path, model: GPT) -> None:
 
         read_shards(folder, wanted)
         return
-    saved = read_tensors(folder / "model.safetensors")
+    _copy(folder, read_tensors(folder / "model.safetensors"), wanted)
+
+
+def _copy(folder: Path, saved: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Copy a folder's saved tensors into those of a model.
+
+    Raises:
+        InputError: they do not have the same names and shapes.
+    """
     differ = [
         n for n in sorted({*saved, *wanted}) if n not in saved or n not in wanted or saved[n].shape != wanted[n].shape
     ]
@@ -319,6 +341,8 @@ def _texts(model: GPT, tokenizer: Tokenizer, state: dict[str, Any], more: Mappin
     config: dict[str, Any] = dataclasses.asdict(model.config)
     if (block := name_of(model.block)) != name_of(Block):
         config[BLOCK] = block
+    if model.kind != GPT.kind:
+        config[KIND] = model.kind
     own = {"config.json": as_json(config), "state.json": as_json(state), **texts_of(tokenizer)}
     return {**own, **(more or {})}
 
@@ -330,10 +354,18 @@ def distinct(model: GPT, state: Mapping[str, Tensor] | None = None) -> dict[str,
 
 
 def bare(model: nn.Module) -> GPT:
-    """The GPT inside a wrapper by `torch.compile` or `DistributedDataParallel`; its weights have their usual names."""
-    while not isinstance(model, GPT) and (inner := getattr(model, "_orig_mod", getattr(model, "module", None))):
-        model = inner
+    """The GPT inside a wrapper, whose weights have their usual names; of an actor and its critic, the actor."""
+    while not isinstance(model, GPT):
+        inner = (getattr(model, name, None) for name in ("_orig_mod", "module", "policy"))
+        if (found := next(filter(None, inner), None)) is None:
+            break
+        model = found
     return cast(GPT, model)
+
+
+def critic_of(model: nn.Module) -> GPT | None:
+    """The critic of a `train.policy.ActorCritic`, which is in none of the files of the policy; else None."""
+    return getattr(model, "critic", None)
 
 
 def merged(model: GPT, optimizer: Together | None) -> dict[str, Tensor]:
@@ -343,7 +375,7 @@ def merged(model: GPT, optimizer: Together | None) -> dict[str, Tensor]:
         InputError: the model has a part that its config and block do not make, so the model could not be read again.
     """
     with torch.device("meta"):
-        wanted = distinct(GPT(model.config, model.block)).keys()
+        wanted = distinct(type(model)(model.config, model.block)).keys()
     merges = optimizer is None and (is_adapted(model) or any(map(is_parametrized, model.modules())))
     found = {name: _part(model, name) for name in wanted} if merges else distinct(model)
     if odd := sorted(found.keys() ^ wanted):

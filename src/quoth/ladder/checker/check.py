@@ -21,6 +21,7 @@ from typing import IO, Any
 from quoth.ladder.checker.exercise import Exercise
 from quoth.ladder.checker.values import decode
 from quoth.ladder.exercises import named
+from quoth.system.child import in_words
 from quoth.system.device import cores
 from quoth.system.errors import InputError
 from quoth.system.memory import size
@@ -149,7 +150,7 @@ def sentence(file: Path, exercise: Exercise, ended: Ended) -> tuple[bool, str | 
     if ended.stopped:
         return bool(call), f"{call or file} was stopped: {ended.stopped}."
     if "failed" in last:
-        said = failed(last["failed"])
+        said = in_words(last["failed"], size(MEMORY))
         return bool(call), f"{call} raised {said}." if call else f"{file} does not run: {said}."
     return bool(call), f"{call or file} was stopped: it ended its process with exit code 0."
 
@@ -169,16 +170,6 @@ def judged(exercise: Exercise, outcome: dict[str, Any]) -> str | None:
     if mistake is None and outcome["seeds"]:
         return f"The results are right, but {exercise.name} sets torch's global seed, which is for its caller to set."
     return mistake
-
-
-def failed(error: dict[str, Any]) -> str:
-    """An error of the learner's file in words, without a full stop."""
-    where = f" (line {error['line']})" if error["line"] else ""
-    if error["ran_out"] == "memory":
-        return f"{error['kind']}{where}: it took more than {size(MEMORY)} of memory"
-    if error["ran_out"] == "depth":
-        return f"{error['kind']}{where}: the function calls itself too often"
-    return f"{error['kind']}{where}" + (f": {error['said']}" if error["said"] else "")
 
 
 def _run(file: Path, name: str, stop: threading.Event) -> Ended:

@@ -13,10 +13,8 @@ import os
 import runpy
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +22,7 @@ import torch
 from quoth.ladder.checker.exercise import Exercise, Function
 from quoth.ladder.checker.values import encode
 from quoth.ladder.exercises import named
-from quoth.system.errors import is_out_of_memory, one_line
+from quoth.system.child import bound_memory, failure
 
 # A seed that nobody sets, so that one that is set can be told.
 SEED = 0x51D_0A7B_3C96
@@ -92,21 +90,6 @@ def attempt(
     return {"got": got, "changes": changes, "seeds": torch.initial_seed() != SEED}
 
 
-def failure(error: BaseException, file: str) -> dict[str, Any]:
-    """An error's kind, the first line of what it says, the line of the file that it came from, and what ran out."""
-    ran_out = "memory" if is_out_of_memory(error) else "depth" if isinstance(error, RecursionError) else None
-    try:
-        if isinstance(error, SyntaxError):
-            said, lines = error.msg, [error.lineno]
-        else:
-            said = str(error).strip().partition("\n")[0]
-            lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
-        said = "".join(c for c in one_line(ValueError(said)) if c.isprintable()) if said else ""
-    except Exception:  # Its class may be the learner's own.
-        said, lines = "", []
-    return {"kind": type(error).__name__, "said": said, "line": lines[-1] if lines else None, "ran_out": ran_out}
-
-
 def limit(seconds: float, memory: int, written: int) -> None:
     """Bound what this process and those that it starts may take, where the system has such limits."""
     with suppress(AttributeError):  # Windows has no alarm.
@@ -114,11 +97,9 @@ def limit(seconds: float, memory: int, written: int) -> None:
     with suppress(ImportError, OSError, ValueError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (written, written))
         resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 2, int(seconds) + 2))
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + memory,) * 2)
+    bound_memory(memory)
 
 
 if __name__ == "__main__":
