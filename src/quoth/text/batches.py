@@ -122,8 +122,8 @@ class Windows:
         return [self._batch(part, first + number * self.microbatch) for number, part in parts]
 
     def _batch(self, window: Tensor, place: int) -> Batch:
-        seed = np.random.SeedSequence((self.seed % 2**64, place)).generate_state(1, np.uint64)
-        return Batch(window[:, :-1].contiguous(), window[:, 1:].contiguous(), seed=int(seed[0])).to(self.device)
+        seed = seed_of(self.seed, place)
+        return Batch(window[:, :-1].contiguous(), window[:, 1:].contiguous(), seed=seed).to(self.device)
 
     def starts(self, place: NDArray[np.int64]) -> NDArray[np.int64]:
         """The index of the first token of each window at these places of the global order."""
@@ -136,6 +136,26 @@ class Windows:
             mine = epochs == epoch
             start[mine] = offset + self.context * shuffled(within[mine], self.per_epoch, keys)
         return start
+
+
+def seed_of(seed: int, place: int) -> int:
+    """The seed of the dropout of a batch whose first row has this place in the global order."""
+    return int(np.random.SeedSequence((seed % 2**64, place)).generate_state(1, np.uint64)[0])
+
+
+def shuffled_places(place: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
+    """Which of `size` items stands at each place of an endless order; every epoch shuffles the items anew.
+
+    >>> sorted(shuffled_places(np.arange(5), 5, seed=1).tolist())
+    [0, 1, 2, 3, 4]
+    """
+    epochs, within = np.divmod(place, size)
+    index = np.empty_like(place)
+    for epoch in np.unique(epochs):
+        rng = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64)))
+        mine = epochs == epoch
+        index[mine] = shuffled(within[mine], size, rng.integers(2**63, size=4, dtype=np.uint64))
+    return index
 
 
 def shares(batch: int, accumulate: int, size: int) -> tuple[int, int]:
