@@ -9,9 +9,9 @@ import pytest
 import torch
 from train.answers import answered, small, with_more
 
-from quoth.interop.architectures import architecture_of
 from quoth.interop.export import export_hf
 from quoth.interop.weights import to_hugging_face
+from quoth.model.architectures import architecture_of
 from quoth.text.tokenizer import Characters
 from quoth.train.objectives import next_token, token_loss
 from quoth.train.policy import grpo

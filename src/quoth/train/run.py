@@ -78,6 +78,18 @@ def list_runs() -> list[Path]:
     return sorted(path.parent for path in RUNS.glob("*/config.toml"))
 
 
+def write_sample(run: Path, step: int, text: str) -> None:
+    """Write what the model wrote after a step into the run's folder.
+
+    Raises:
+        InputError: the disk is full, or the folder may not be written.
+    """
+    path = run / "samples" / f"step-{step:06d}.txt"
+    with writing(path):
+        path.parent.mkdir(exist_ok=True)
+    write_atomic(path, text)
+
+
 class Metrics:
     """Writes `metrics.jsonl`, which has one JSON object a line; each line is written whole."""
 

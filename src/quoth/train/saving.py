@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from quoth.model.gpt import GPT
+from torch import nn
+
 from quoth.system.errors import InputError
 from quoth.system.world import World
 from quoth.text.tokenizer import Tokenizer
-from quoth.train.checkpoint import snapshot, write_together
+from quoth.train.checkpoint import bare, snapshot, write_together
 from quoth.train.keeper import Keeper
 from quoth.train.optimizers import Together
 
@@ -42,7 +43,7 @@ class Checkpoints:
     def save(
         self,
         step: int,
-        model: GPT,
+        model: nn.Module,
         tokenizer: Tokenizer,
         state: dict[str, Any],
         optimizer: Together | None = None,
@@ -52,7 +53,7 @@ class Checkpoints:
         problem, content = self.settle(), (model, tokenizer, state, optimizer)
         if self.sharded:
             try:
-                write_together(self._keeper.path(step), *content, self.world, texts)
+                write_together(self._keeper.path(step), bare(model), *content[1:], self.world, texts)
                 self.world.attempt(lambda: self._keeper.prune(step))
             except InputError as error:  # All ranks get this error.
                 return " ".join(filter(None, (problem, str(error))))
