@@ -19,8 +19,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Report:
     import torch
 
+    from quoth.recipes.open_again import open_again
     from quoth.recipes.recipe import read_recipe
-    from quoth.recipes.resume import open_again
     from quoth.train.keeper import load_kept
     from quoth.train.run import find_run
 

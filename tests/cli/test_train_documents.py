@@ -30,8 +30,8 @@ def test_a_folder_of_ten_formats_is_learned_from(quoth: Quoth, tmp_path: Path, m
     assert quoth("eval", "mine", "--data", "texts/g.docx", "--json").code == 0
 
     shown = quoth("data", "texts", "--text").out
+    from quoth.recipes.open_again import open_again
     from quoth.recipes.recipe import read_recipe
-    from quoth.recipes.resume import open_again
 
     text = open_again(Path("runs/mine"), read_recipe(Path("runs/mine")))
     assert shown == decode(text.tokenizer, text.train) + decode(text.tokenizer, text.validation)

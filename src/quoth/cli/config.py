@@ -58,5 +58,6 @@ def main(arguments: list[str], started: float) -> None:
     sections = {
         section: {f.name: complete[f.name]._asdict() for f in dataclasses.fields(kind)}
         for section, kind in SECTIONS.items()
+        if section != "tune"
     }
     print_json({"preset": a.preset, "parameters": number, **sections})

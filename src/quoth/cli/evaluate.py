@@ -42,8 +42,8 @@ def main(arguments: list[str], started: float) -> None:
     from rich.markup import escape
 
     from quoth.recipes.load_run import load_run
+    from quoth.recipes.open_again import open_again
     from quoth.recipes.recipe import read_recipe
-    from quoth.recipes.resume import open_again
     from quoth.system.device import choose
     from quoth.text.corpus import encode_all
     from quoth.train.evaluate import evaluate

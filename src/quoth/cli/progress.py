@@ -159,15 +159,13 @@ class Progress:
             f"{count(s['tokens_per_second'])} tokens/s"
         )
         if s["validation_loss"] is not None:
-            bits = f", {s['bits_per_byte']:.3f} bits per byte" if "bits_per_byte" in s else ""
-            part = self.session.recipe.run.validation_tokens
-            judged = f"the first {part:,} tokens of the validation split" if part else "the whole validation split"
+            bits = f" ({s['bits_per_byte']:.3f} bits per byte)" if "bits_per_byte" in s else ""
             self.screen.print(
-                f"[bold]{s['validation_loss']:.4f}[/] nats per token{bits}, over {judged}; "
+                f"[bold]{s['validation_loss']:.4f}[/] {self.session.stage.loss_is}{bits}; "
                 f"best at step {s['best_step']:,}"
             )
-        self.screen.print(f"The run is in [bold]{folder}[/]; its report.html shows it. Let it write:")
-        self.screen.print(f'  quoth sample {name} --prompt "..."')
+        self.screen.print(f"The run is in [bold]{folder}[/]; its report.html shows it. Try it:")
+        self.screen.print(f"  {self.session.stage.try_it.format(name)}")
         if s["stopped"] != "finished":
             self.screen.print(f"To go on:\n  quoth train --resume {name}")
 
@@ -175,7 +173,6 @@ class Progress:
 def introduction(s: Session) -> list[tuple[str, str]]:
     """The lines that introduce a run: its text, its model, and how long it trains on what hardware."""
     m, r, t = s.recipe.model, s.recipe.run, s.stage.tokenizer
-    windows = r.batch * r.accumulate
     long = f"{r.minutes:g} minute{'s' * (r.minutes != 1)}" if r.minutes else f"{r.steps:,} steps"
     cores = f"{s.hardware.threads} thread{'s' * (s.hardware.threads > 1)}"
     if (processes := s.world.size) > 1:
@@ -183,11 +180,8 @@ def introduction(s: Session) -> list[tuple[str, str]]:
     gpus = f"{processes} GPUs" if processes > 1 else "the GPU"
     where = {"cpu": f"the CPU, {cores}", "mps": "the Apple GPU"}
     model = (
-        f"{m.family}: {count(s.model.parameters_count)} parameters, {m.layers} layer{'s' * (m.layers != 1)} of width "
+        f"{m.family}: {count(s.policy.parameters_count)} parameters, {m.layers} layer{'s' * (m.layers != 1)} of width "
         f"{m.width}, context {m.context}, vocabulary {m.vocabulary:,} ({t.name})"
     )
-    run = (
-        f"{long} on {where.get(s.hardware.device, gpus)} in {s.hardware.dtype}, "
-        f"{windows:,} window{'s' * (windows != 1)} of {m.context} tokens a step"
-    )
+    run = f"{long} on {where.get(s.hardware.device, gpus)} in {s.hardware.dtype}, {s.stage.per_step} a step"
     return [("text", escape(s.stage.about)), ("model", model), ("run", run)]

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 import tyro
 
 
-def with_settings(name: str, about: str, own: list[tuple[str, Any, Any]]) -> type:
-    """The class of a command's arguments: its own, given as (name, type, default), and all settings of a recipe.
+def with_settings(
+    name: str, about: str, own: list[tuple[str, Any, Any]], leave_out: Collection[str] | None = None
+) -> type:
+    """The class of a command's arguments: its own, given as (name, type, default), and the settings of a recipe.
 
-    `about` is the docstring of the class up to the lines that document the settings, which are added to it. Two
-    settings are left out: the vocabulary, which the tokenizer decides, and the pace, which a finished run has measured.
+    `about` is the docstring of the class up to the lines that document the settings, which are added to it. Some
+    settings are left out: those to `leave_out`, which are those of tuning if not given; the vocabulary, which the
+    tokenizer decides; and the pace, which a finished run has measured.
     """
-    from quoth.recipes.recipe import SECTIONS
+    from quoth.recipes.recipe import SECTIONS, TUNE_SETTINGS
 
     taken = {"vocabulary", "pace", *(field for field, _, _ in own)}
+    taken |= set(TUNE_SETTINGS if leave_out is None else leave_out)
     fields = list(own)
     for section in SECTIONS.values():
         about += _documented(section, taken)

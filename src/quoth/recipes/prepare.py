@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -14,6 +14,7 @@ from quoth.model.gpt import GPT
 from quoth.system.device import Hardware
 from quoth.system.world import World
 from quoth.text.batches import Batch
+from quoth.train.checkpoint import bare
 from quoth.train.compile import FAST, TRUSTING, compiled
 from quoth.train.objectives import Objective
 from quoth.train.parallel import is_sharding, own, replicated
@@ -26,9 +27,9 @@ NUMBER_TYPE_ERRORS, SHARE, SHARE_OF_LARGEST = 2.0, 1e-3, 1e-6
 
 
 def prepare(
-    model: GPT,
+    model: nn.Module,
     objective: Objective,
-    example: Batch,
+    example: Callable[[], Batch],
     hardware: Hardware,
     world: World,
     *,
@@ -42,12 +43,12 @@ def prepare(
     """
     why = ""
     if recompute:
-        for block in model.blocks:
+        for block in bare(model).blocks:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     for options in (TRUSTING, FAST) if hardware.compile else ():
         try:
-            view = compiled(model, options)
-            problem = rehearse(view, model, objective, example, hardware)
+            view = compiled(bare(model), options)
+            problem = rehearse(view, bare(model), objective, example(), hardware)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:

@@ -49,6 +49,9 @@ def pretraining(recipe: Recipe, corpus: Corpus, hardware: Hardware, world: World
         f"{count(corpus.manifest['characters'])} characters; {count(len(corpus.train))} tokens for training, "
         f"{part}{count(len(corpus.validation))} for validation"
     )
+    whole = "the whole validation split"
+    judged_on = f"the first {len(judged):,} tokens of the validation split" if part else whole
+    rows = run.batch * run.accumulate
     source = SOURCES.get(recipe.data.data)
     return Stage(
         windows,
@@ -62,4 +65,6 @@ def pretraining(recipe: Recipe, corpus: Corpus, hardware: Hardware, world: World
         about=f"{corpus.name}: {about}",
         facts={name: corpus.manifest[name] for name in ("sources", "text_sha256", "tokenizer_sha256")},
         published=source.published if source else (),
+        per_step=f"{rows:,} window{'s' * (rows != 1)} of {context} tokens",
+        loss_is=f"nats per token, over {judged_on}",
     )

@@ -6,7 +6,7 @@ import dataclasses
 import tomllib
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from quoth.model.config import GPTConfig, family
 from quoth.recipes.presets import PRESETS
+from quoth.recipes.tune_config import TuneConfig
 from quoth.system.errors import InputError, suggestion
 from quoth.system.files import write_atomic
 from quoth.train.optimizers import OptimizerConfig
@@ -120,11 +121,19 @@ class Recipe:
     model: GPTConfig
     optimizer: OptimizerConfig
     run: RunConfig
+    tune: TuneConfig | None = None  # None for pretraining.
 
 
-SECTIONS: dict[str, type] = {"data": DataConfig, "model": GPTConfig, "optimizer": OptimizerConfig, "run": RunConfig}
+SECTIONS: dict[str, type] = {
+    "data": DataConfig,
+    "model": GPTConfig,
+    "optimizer": OptimizerConfig,
+    "run": RunConfig,
+    "tune": TuneConfig,
+}
 # The section that each setting belongs to. The tokenizer decides the vocabulary.
 HOME = {f.name: section for section, kind in SECTIONS.items() for f in dataclasses.fields(kind)}
+TUNE_SETTINGS = {name for name, section in HOME.items() if section == "tune"}
 # Settings that do not change how weights move. Any other flag makes a different run, which no saved pace fits.
 BESIDE = {
     *("evaluate_every", "validation_tokens", "sample_tokens"),
@@ -142,7 +151,12 @@ class Setting(NamedTuple):
 Settings = dict[str, Setting]
 
 
-def settings(preset: str, config: Path | None = None, flags: dict[str, Any] | None = None) -> Settings:
+def settings(
+    preset: str,
+    config: Path | None = None,
+    flags: dict[str, Any] | None = None,
+    presets: Mapping[str, dict[str, Any]] = PRESETS,
+) -> Settings:
     """The settings that the preset, the config file and the flags give; a later source overrides an earlier one.
 
     `minutes` and `steps` displace each other. A file may give the vocabulary, as saved files do, but the tokenizer
@@ -151,11 +165,11 @@ def settings(preset: str, config: Path | None = None, flags: dict[str, Any] | No
     Raises:
         InputError: the preset or a key is unknown, the file cannot be read, or a value is of the wrong kind.
     """
-    if preset not in PRESETS:
-        raise InputError(f"There is no preset {preset!r}{suggestion(preset, PRESETS)}.")
+    if preset not in presets:
+        raise InputError(f"There is no preset {preset!r}{suggestion(preset, presets)}.")
     known: Settings = {}
     layers = [
-        (f"preset {preset}", PRESETS[preset]),
+        (f"preset {preset}", presets[preset]),
         (str(config), _parse(_text(config), config) if config else {}),
         ("flag", flags or {}),
     ]
@@ -186,7 +200,10 @@ def make(known: Settings, vocabulary: int) -> Recipe:
         parts[HOME[key]][key] = setting.value
     model = parts["model"]
     config = family(model.pop("family", "modern"), vocabulary=vocabulary, **model)
-    return Recipe(DataConfig(**parts["data"]), config, OptimizerConfig(**parts["optimizer"]), RunConfig(**parts["run"]))
+    tune = TuneConfig(**parts["tune"]) if parts["tune"] else None
+    return Recipe(
+        DataConfig(**parts["data"]), config, OptimizerConfig(**parts["optimizer"]), RunConfig(**parts["run"]), tune
+    )
 
 
 def origins(recipe: Recipe, known: Settings) -> Settings:
@@ -204,13 +221,22 @@ def origins(recipe: Recipe, known: Settings) -> Settings:
 
 def with_origins(recipe: Recipe, origin: Callable[[str], str]) -> Settings:
     """Every value of a recipe, with the origin that `origin` gives for its name."""
-    return {name: Setting(getattr(getattr(recipe, HOME[name]), name), origin(name)) for name in HOME}
+    return {name: Setting(getattr(section, name), origin(name)) for name, section in _homes(recipe)}
+
+
+def _homes(recipe: Recipe) -> Iterator[tuple[str, Any]]:
+    """Each setting that a recipe has, and the section that holds it; a pretraining recipe has none to tune with."""
+    for name, home in HOME.items():
+        if (section := getattr(recipe, home)) is not None:
+            yield name, section
 
 
 def to_toml(complete: Settings) -> str:
     """The text of a config file; a comment gives each value's origin."""
     lines = []
     for section, kind in SECTIONS.items():
+        if section == "tune" and "stage" not in complete:
+            continue
         lines.append(f"[{section}]")
         for field in dataclasses.fields(kind):
             value, origin = complete[field.name]
@@ -254,7 +280,8 @@ def parse_recipe(text: str, path: Path) -> Recipe:
     """
     values = _parse(text, path)
     # Saved settings are complete, so no default may fill in a missing one.
-    if missing := [name for name in HOME if name not in values]:
+    wanted = (name for name, home in HOME.items() if home != "tune" or values.keys() & TUNE_SETTINGS)
+    if missing := [name for name in wanted if name not in values]:
         raise InputError(f"{path} is broken: it has no value for {missing[0]}.")
     if unknown := [name for name in values if name not in HOME]:
         raise InputError(f"{path} is from another version of quoth: there is no setting {unknown[0]!r}.")

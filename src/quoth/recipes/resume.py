@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from quoth.recipes.limits import check_memory
+from quoth.recipes.open_again import open_again
 from quoth.recipes.pretraining import pretraining
 from quoth.recipes.recipe import BESIDE, HOME, Recipe, parse_recipe, read_recipe, to_toml, with_origins
 from quoth.recipes.session import Session
+from quoth.recipes.stage import Stage
+from quoth.recipes.tuning import tuning
 from quoth.recipes.warm_start import init_checkpoint, tokenizer_of
 from quoth.system.device import Hardware, choose, cores, environment
 from quoth.system.errors import InputError
 from quoth.system.files import read_json, write_atomic
 from quoth.system.lock import hold
 from quoth.system.world import World
-from quoth.text.corpus import Corpus, corpus
-from quoth.text.finding import changes, find
-from quoth.text.tokenizer import Tokenizer
 from quoth.text.tokenizer import read as read_tokenizer
 from quoth.train.keeper import checkpoints, intact
 from quoth.train.run import find_run
@@ -50,21 +50,15 @@ def resume_session(resume: str, flags: dict[str, Any], others: list[str], starte
         _check_unchanged(recipe, parse_recipe(began.read_text(encoding="utf-8"), began), folder)
     recipe = _extended(recipe, flags)
     hardware = _as_before(recipe, saved or folder, world)
-    text = open_again(folder, recipe, tokenizer_of(recipe.run.init, saved))
-    if saved and (saved / "tokenizer.json").exists() and read_tokenizer(saved).dump() != text.tokenizer.dump():
-        raise InputError(
-            f"The tokenizer that is now made from {recipe.data.data} is not the one that {folder} was trained with; "
-            "install the version of tokenizers that made the run's tokenizer, or train a new run."
-        )
-    check_memory(recipe, hardware, world)
+    stage = _stage(recipe, folder, saved, hardware, world)
     differences = list(_differences(saved or folder, hardware, world))
-    session = Session(recipe, pretraining(recipe, text, hardware, world), hardware, folder, started, world, lock)
+    session = Session(recipe, stage, hardware, folder, started, world, lock)
     if differences:
         session.remarks.append(
             f"The run began with {'; '.join(differences)}: it goes on, but not bit for bit as without a break."
         )
     session.remarks += said
-    if recipe.run.init and not saved:
+    if recipe.run.init and not saved and not recipe.tune:
         session.begin_with(init_checkpoint(recipe.run.init))
     session.resume(saved)
     if recipe.run.steps and flags and session.state.step >= recipe.run.steps:
@@ -75,33 +69,33 @@ def resume_session(resume: str, flags: dict[str, Any], others: list[str], starte
     return session
 
 
-def open_again(run: Path, recipe: Recipe, tokenizer: str | Tokenizer | None = None) -> Corpus:
-    """The corpus of a run, tokenized by its own tokenizer or by another.
+def _stage(recipe: Recipe, folder: Path, saved: Path | None, hardware: Hardware, world: World) -> Stage:
+    """The stage of a run that is resumed, with the data that it began with.
 
     Raises:
-        InputError: the data cannot be read, or is not the data that the run began with.
+        InputError: the data or the tokenizer has changed.
     """
-    c, path = recipe.data, run / "environment.json"
-    if not c.data:
-        raise InputError(f"{run} was imported and has no data of its own; give --data, or train with --init {run}.")
+    path = folder / "environment.json"
     began_with = read_json(path) if path.exists() else {}
-    if "sources" in began_with and (changed := changes(began_with["sources"], find(c.data).sources())):
+    if recipe.tune:
+        stage = tuning(recipe, hardware, world)
+        for name, what in (("base_sha256", recipe.run.init), ("data_sha256", recipe.data.data)):
+            if began_with.get(name, stage.facts.get(name)) != stage.facts.get(name):
+                raise InputError(f"{what} has changed since {folder} began with it; tune a new run.")
+        return stage
+    text = open_again(folder, recipe, tokenizer_of(recipe.run.init, saved))
+    if saved and (saved / "tokenizer.json").exists() and read_tokenizer(saved).dump() != text.tokenizer.dump():
         raise InputError(
-            f"{c.data} has changed since {run} was trained on it ({changed}), so its training and validation splits "
-            "are no longer known; train a new run on it."
+            f"The tokenizer that is now made from {recipe.data.data} is not the one that {folder} was trained with; "
+            "install the version of tokenizers that made the run's tokenizer, or train a new run."
         )
-    text = corpus(c.data, tokenizer or c.tokenizer, **c.reading)
-    if began_with.get("text_sha256", text.manifest["text_sha256"]) != text.manifest["text_sha256"]:
-        raise InputError(
-            f"The files of {c.data} are those that {run} was trained on, but a different text is now read from them; "
-            "install the versions of the packages of quoth[documents] that read them then, or train a new run."
-        )
-    return text
+    check_memory(recipe, hardware, world)
+    return pretraining(recipe, text, hardware, world)
 
 
 def _check_unchanged(now: Recipe, before: Recipe, folder: Path) -> None:
     for name, section in HOME.items():
-        was, is_now = (getattr(getattr(recipe, section), name) for recipe in (before, now))
+        was, is_now = (getattr(getattr(recipe, section), name, None) for recipe in (before, now))
         if was != is_now and name not in CHANGEABLE:
             raise InputError(
                 f"{folder / 'config.toml'} has changed since the run began: {name} is {is_now!r} and was {was!r}. "

@@ -19,7 +19,7 @@ from quoth.recipes.events import STOPS, Evaluated, Event, Finished, Note, Ready,
 from quoth.recipes.limits import check_disk, checkpoint_bytes, memory_refusals
 from quoth.recipes.prepare import in_precision, prepare
 from quoth.recipes.recipe import Recipe, to_toml, with_origins, write_pace
-from quoth.recipes.stage import Stage
+from quoth.recipes.stage import Stage, Watch
 from quoth.recipes.state import RunState, read_state
 from quoth.recipes.summary import summary
 from quoth.recipes.timetable import Timetable
@@ -28,10 +28,9 @@ from quoth.system.device import DTYPES, Hardware, be_deterministic, environment,
 from quoth.system.errors import InputError
 from quoth.system.files import as_json, read_json, write_atomic, writing
 from quoth.system.lock import Lock
-from quoth.system.memory import peak_bytes
 from quoth.system.world import World
 from quoth.text.batches import Later
-from quoth.train.checkpoint import load_optimizer, load_weights
+from quoth.train.checkpoint import bare, load_optimizer, load_weights
 from quoth.train.compile import remember_compile
 from quoth.train.evaluate import Interrupted
 from quoth.train.keeper import checkpoints, last_good
@@ -39,7 +38,7 @@ from quoth.train.loop import Step, fit
 from quoth.train.objectives import Objective
 from quoth.train.optimizers import make_optimizer
 from quoth.train.parallel import own, shard
-from quoth.train.run import Metrics
+from quoth.train.run import Metrics, write_sample
 from quoth.train.saving import Checkpoints
 from quoth.train.schedule import Clock, Pace, trapezoid
 from quoth.train.spikes import Spikes
@@ -85,11 +84,12 @@ class Session:
         if run.deterministic:
             be_deterministic()
         torch.manual_seed(run.seed)
-        self.model = GPT(recipe.model)
+        self.model: nn.Module = GPT(recipe.model) if stage.model is None else stage.model
+        self.policy = bare(self.model)
         # A process that no launcher started holds the whole model, even where several sharded it before.
         self.sharded = run.shard and self.world.launched
         if self.sharded:
-            shard(self.model, self.world, hardware.device, DTYPES[hardware.dtype])  # This moves one block at a time.
+            shard(self.policy, self.world, hardware.device, DTYPES[hardware.dtype])  # This moves one block at a time.
         self.model.to(hardware.device)
         self.optimizer = make_optimizer(self.model, recipe.optimizer, DTYPES[hardware.dtype])
         self.spikes = Spikes(sigmas=run.spikes)
@@ -145,13 +145,11 @@ class Session:
 
     def _begin(self) -> Iterator[Event]:
         few = check_disk(self.folder, self.model, self.recipe, self.world)
-        large = checkpoint_bytes(self.model, self.recipe.optimizer)
-        self.timetable = Timetable(self.recipe.run, self.started, large)
+        self.timetable = Timetable(self.recipe.run, self.started, checkpoint_bytes(self.model, self.recipe.optimizer))
         if self.world.leads:
             write_atomic(self.folder / "environment.json", self._facts)
-        for text in (*self.remarks, few):
-            if text:
-                yield from self._note("", text)
+        for text in filter(None, (*self.remarks, few)):
+            yield from self._note("", text)
 
     @cached_property
     def _facts(self) -> str:
@@ -160,8 +158,9 @@ class Session:
 
     def _prepare(self) -> Generator[Event, None, nn.Module]:
         begin, stage, how = time.monotonic(), self.stage, self.hardware
-        again = self.recipe.run.recompute
-        view, why = prepare(self.model, stage.objective, stage.example(), how, self.world, recompute=again)
+        view, why = prepare(
+            self.model, stage.objective, stage.example, how, self.world, recompute=self.recipe.run.recompute
+        )
         if why:
             yield from self._note("compile", f"torch.compile failed, so training goes on without it: {why}.")
         self.compile_seconds, compiled = time.monotonic() - begin, how.compile and not why
@@ -181,8 +180,9 @@ class Session:
             if step.moved:
                 state.learned(step.loss)
                 speed = self.stage.tokens_per_step * step.number / max(state.step_seconds, 1e-9)
-                if step.number % LOG_EVERY == 0:
+                if step.number % max(LOG_EVERY, self.stage.period) == 0:
                     self._log(step, speed)
+                yield from self._watch(step)
                 yield Trained(step.number, step.progress, state.train_loss or 0.0, speed)
             else:
                 yield from self._left_out(step)
@@ -223,6 +223,8 @@ class Session:
         """
         due = self.timetable.evaluates(step.number), self.timetable.saves(step.number)
         stop, evaluates, saves = self.world.most([STOPS.index(self.stop), *due])
+        if step.number % self.stage.period:
+            return False, False
         self.ended = STOPS[int(stop)]
         return bool(evaluates) and not self.state.bad, bool(saves) and not self.state.bad
 
@@ -236,7 +238,7 @@ class Session:
             return
         yield from self._save()
         try:
-            found = self.stage.judge(self.model, lambda: not self.world.most([self.stop == "terminated"])[0])
+            found = self.stage.judge(self.policy, lambda: not self.world.most([self.stop == "terminated"])[0])
         except Interrupted:
             return
         self._evaluated_step = step
@@ -259,16 +261,13 @@ class Session:
         tokens = self.recipe.run.sample_tokens
         if tokens and (self.world.leads or self.sharded):
             said: list[str] = []
-            text = self.stage.sample(self.model, tokens, said.append)
+            text = self.stage.sample(self.policy, tokens, said.append)
             if not self.world.leads:
                 return
             for sentence in said:
                 yield from self._note("decoder", sentence)
-            path = self.folder / "samples" / f"step-{self.state.step:06d}.txt"
             try:
-                with writing(path):
-                    path.parent.mkdir(exist_ok=True)
-                write_atomic(path, text)
+                write_sample(self.folder, self.state.step, text)
             except InputError as error:
                 yield from self._disk_note(str(error))
             yield Sampled(self.state.step, progress, text)
@@ -357,6 +356,13 @@ class Session:
         self._record(note=text)
         raise InputError(text)
 
+    def _watch(self, step: Step) -> Iterator[Event]:
+        watched = self.stage.watch() if step.number % self.stage.period == 0 else Watch()
+        if watched.metrics:
+            self._record(**watched.metrics)
+        for kind, text in watched.remarks:
+            yield from self._note(kind, text)
+
     def _note(self, kind: str, text: str) -> Iterator[Event]:
         """Report and log a sentence; a run does so only once for each kind that has a name."""
         if kind not in self.state.notes:
@@ -384,17 +390,10 @@ class Session:
         if self.ended != "terminated":
             yield from self._evaluate(1.0, final=True)
         self.metrics.flush()
-        yield Finished(self.state.step, self._summarise())
-
-    def _summarise(self) -> dict[str, Any]:
-        state, seconds = self.state, time.monotonic() - self.started
-        counts = {"parameters": self.model.parameters_count, "tokens": state.step * self.stage.tokens_per_step}
-        known = summary(self.folder, self.stage, state, seconds, counts, self.ended)
-        known["compile_seconds"] = round(self.compile_seconds, 2)
-        known["peak_bytes"] = peak_bytes(self.hardware.device)
+        known = summary(self)
         if self.world.leads:
             if isinstance(self.budget, Clock) and not self.ended:
-                write_pace(self.folder / "config.toml", Pace(self.budget.pace, state.step))
+                write_pace(self.folder / "config.toml", Pace(self.budget.pace, self.state.step))
             write_atomic(self.folder / "summary.json", as_json(known))
             write_report(self.folder, self.stage.published)
-        return known
+        yield Finished(self.state.step, known)

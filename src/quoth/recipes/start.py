@@ -50,7 +50,11 @@ def start(
         return resume_session(begun, {}, [], started, world)
     if not world.leads:
         return _follow(json.loads(world.tell("")), started, world)
-    known = with_shape_of_init(settings(preset, config, flags))
+    known = settings(preset, config, flags)
+    if "stage" in known:
+        stage = known["stage"].value
+        raise InputError(f"{config} is of a run that was tuned; give it to `quoth tune {stage}`.")
+    known = with_shape_of_init(known)
     hardware = hardware_for(known, world)
     data = open_corpus(known)
     fast = replace(hardware, flops=hardware.flops * world.size)
