@@ -14,6 +14,8 @@ from quoth.system.openmp import sleep_soon
 
 COMMANDS = {
     "train": "train a GPT on a text; by default on Shakespeare for three minutes",
+    "tune": "teach a run's model to answer, by examples or rewards",
+    "demo": "from a text to a model that answers as it is liked, step by step",
     "launch": "train with several processes, on one machine or many",
     "sample": "let a run write",
     "chat": "talk to a run in the terminal",

@@ -1,0 +1,97 @@
+"""`quoth tune` teaches a run's model more than its text: to answer, and to answer as people like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from quoth.cli.arguments import parse
+from quoth.cli.output import console, print_json
+from quoth.cli.settings import given, with_settings, words
+from quoth.cli.train import interruptible
+from quoth.system.errors import InputError, suggestion
+
+STAGES = {
+    "sft": "supervised finetuning: learn to answer from conversations",
+    "reward": "a reward model: learn from pairs which answer people like better",
+    "dpo": "direct preference optimization: learn from pairs without a reward model",
+    "ppo": "proximal policy optimization: write answers, and learn from their rewards with a critic",
+    "grpo": "the same without a critic: compare answers to the same prompt",
+    "rloo": "the same: compare each answer with the others' mean reward",
+}
+ABOUT = """{what}. Settings that you do not give are chosen to suit the data.
+
+Attributes:
+    run: the run whose model is tuned; latest for the newest.
+    data: files, folders or zip archives of {data}.
+    config: a TOML file of settings, which are overridden by flags.
+    out: the new run's folder; runs/<date>-{stage}-<run> when left out.
+    json: print one JSON object on stdout.
+"""
+DATA = {"sft": "conversations", "reward": "pairs of answers", "dpo": "pairs of answers"}
+HELP = f"""Tune a run's model: teach it to answer, and to answer as people like.
+
+usage: quoth tune STAGE RUN DATA [OPTIONS]
+
+{chr(10).join(f"  {name:<8}{what}" for name, what in STAGES.items())}
+
+  quoth tune sft latest chats.jsonl      a model that answers
+  quoth chat latest                      talk to it
+
+`quoth tune STAGE --help` lists a stage's options, such as --minutes, --lora or --json.
+"""
+
+
+def arguments_class(stage: str = "") -> type:
+    """The class of a stage's arguments, or of those of all stages."""
+    from quoth.recipes.recipe import HOME
+    from quoth.recipes.tune_config import USES
+
+    positional = tyro.conf.Positional[str]
+    data = tyro.conf.Positional[Annotated[list[str] | None, tyro.conf.arg(metavar="[DATA]...", help_behavior_hint="")]]
+    own: list[tuple[str, Any, Any]] = [
+        *([] if stage else [("stage", positional, "sft")]),
+        ("run", positional, "latest"),
+        ("data", data, None),
+        ("config", words("FILE"), None),
+        ("out", words("FOLDER"), None),
+        ("json", Annotated[bool, tyro.conf.arg(help_behavior_hint="")], False),
+    ]
+    unused = {name for name, home in HOME.items() if home == "tune" and stage and name not in USES[stage]}
+    kept = {"column"}
+    unused |= {name for name, home in HOME.items() if home == "model" or (home == "data" and name not in kept)}
+    about = ABOUT.format(stage=stage, what=STAGES.get(stage, "Tune a run's model"), data=DATA.get(stage, "prompts"))
+    return with_settings("Tune", about, own, {*unused, "stage", "init"})
+
+
+def main(arguments: list[str], started: float) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return 0 if arguments else 2
+    stage, *rest = arguments
+    if stage not in STAGES:
+        raise InputError(f"There is no stage {stage!r}{suggestion(stage, STAGES)}.")
+    a: Any = parse(arguments_class(stage), rest, f"tune {stage}")
+    flags = given(a)
+    if not a.data:
+        raise InputError(f"`quoth tune {stage}` needs DATA: {DATA.get(stage, 'prompts')}.")
+    flags["data"] = ",".join(a.data)
+    screen = console(a.json)
+
+    from quoth.cli.progress import Progress
+    from quoth.recipes.start_tuning import start_tuning
+    from quoth.system.world import joined
+
+    with joined() as world:
+        screen.quiet = not world.leads
+        config = Path(a.config) if a.config else None
+        session = start_tuning(stage, a.run, config, flags, a.out, started, world)
+        with Progress(screen, session) as progress, interruptible(session):
+            session.ask_folder = progress.ask_folder
+            for event in session.events():
+                progress.show(event)
+    if a.json and world.leads:
+        print_json(progress.summary)
+    return {"": 0, "interrupted": 130, "terminated": 143}[session.ended]

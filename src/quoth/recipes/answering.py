@@ -1,0 +1,53 @@
+"""Answers to held-out prompts: for a person to read, and what they tell of a tuned model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from quoth.generate.engine import Engine
+from quoth.model.gpt import GPT
+from quoth.recipes.base import Base
+from quoth.recipes.load_engine import tell_why_not
+from quoth.recipes.recipe import Recipe
+from quoth.system.device import Hardware
+from quoth.tune.answers import Answer, Prompt, share_distinct, share_ended, write_answers
+
+# How many prompts are answered at each evaluation, how many at once, and how many answers are shown.
+ANSWERED, SLOTS, SHOWN = 64, 32, 5
+
+
+class Answering:
+    """Lets a model answer the same prompts again and again, to see what tuning does to its answers."""
+
+    def __init__(self, recipe: Recipe, base: Base, prompts: Sequence[Prompt], hardware: Hardware) -> None:
+        assert recipe.tune
+        self.base, self.hardware, self.seed = base, hardware, recipe.run.seed
+        # A few prompts are asked several times, so that the share of distinct answers means the same for all data.
+        self.prompts = [prompts[n % len(prompts)] for n in range(ANSWERED)] if prompts else []
+        self.tokens = recipe.tune.answer_tokens
+        self._engine: Engine | None = None
+
+    def answers(self, model: GPT, say: Callable[[str], None] = lambda said: None) -> list[Answer]:
+        """The model's answers to the prompts; the same weights give the same answers."""
+        if self._engine is None:
+            self._engine = Engine(model, self.base.tokenizer, slots=SLOTS, threads=self.hardware.threads)
+            tell_why_not(self._engine, say)
+        self._engine.reload(model)
+        ids, ends = [prompt.ids for prompt in self.prompts], self.base.tokenizer.ends
+        return write_answers(self._engine, ids, tokens=self.tokens, ends=ends, seed=self.seed)
+
+    def metrics(self, model: GPT) -> dict[str, float]:
+        """The shares of answers that end, and that differ from all before them."""
+        if not self.prompts:
+            return {}
+        return self.shares(self.answers(model))
+
+    @staticmethod
+    def shares(answers: Sequence[Answer]) -> dict[str, float]:
+        """The same of answers that are written already."""
+        return {"ended": share_ended(answers), "distinct": share_distinct(answers)}
+
+    def sample(self, model: GPT, tokens: int, say: Callable[[str], None]) -> str:
+        """The first few prompts and answers."""
+        shown = zip(self.prompts, self.answers(model, say)[:SHOWN], strict=False)
+        return "\n".join(f"{prompt.text}\n  → {answer.text}" for prompt, answer in shown)

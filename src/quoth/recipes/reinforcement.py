@@ -1,0 +1,167 @@
+"""The stages that learn from rewards: PPO with a critic, GRPO and RLOO without one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from math import nan
+
+import numpy as np
+from torch import nn
+
+from quoth.model.gpt import GPT
+from quoth.recipes.answering import Answering
+from quoth.recipes.base import Base
+from quoth.recipes.recipe import Recipe
+from quoth.recipes.rewards import Judges, open_rewards
+from quoth.recipes.stage import Judgement, Stage, Watch
+from quoth.recipes.tune_config import TuneConfig
+from quoth.recipes.tuning_data import Split
+from quoth.system.device import Hardware
+from quoth.system.errors import InputError
+from quoth.system.words import count
+from quoth.system.world import World
+from quoth.text.batches import Batch, shuffled_places
+from quoth.train.objectives import Objective
+from quoth.train.policy import ActorCritic, grpo, ppo, rloo
+from quoth.tune.answers import Prompt
+from quoth.tune.health import Iteration, warnings
+from quoth.tune.rollouts import RolloutConfig, Rollouts, Told
+from quoth.tune.score import Scorer, scorer_of
+
+
+def reinforcement(recipe: Recipe, base: Base, data: Split[Prompt], hardware: Hardware, world: World) -> Stage:
+    """The stage in which a model learns from the rewards of the answers that it writes.
+
+    The loss by which checkpoints are compared is β KL − reward, over answers to held-out prompts: what is learned is to
+    make it small.
+    """
+    run, tune = recipe.run, recipe.tune
+    assert tune
+    _check_room(base, [*data.training, *data.held_out], tune.answer_tokens)
+    policy = base.model.to(hardware.device)
+    reference = frozen(policy)
+    judges = open_rewards(tune, base, data.training, hardware, seed=run.seed)
+    critic = _critic(judges, policy) if tune.stage == "ppo" else None
+    rollouts = Rollouts(
+        rollout_config(tune, run.seed),
+        policy,
+        reference,
+        base.tokenizer,
+        _in_turn(data.training, tune, run.seed),
+        judges.reward,
+        true_reward=judges.true_reward,
+        critic=critic,
+        threads=hardware.threads,
+        autocast=hardware.autocast,
+        world=world,
+    )
+    answering = Answering(recipe, base, data.held_out, hardware)
+    past: list[Iteration] = []
+    each = tune.answers // tune.minibatches
+
+    def judge(model: nn.Module, go_on: Callable[[], bool]) -> Judgement:
+        found = judges.judge(policy, reference, answering, hardware)
+        metrics = {**found.metrics, **({"held_out_true_reward": found.true} if found.true is not None else {})}
+        return Judgement(tune.beta * found.kl - found.reward, metrics)
+
+    def sample(model: nn.Module, tokens: int, say: Callable[[str], None]) -> str:
+        return answering.sample(policy, tokens, say)
+
+    def watch() -> Watch:
+        if (told := rollouts.told) is None:
+            return Watch()
+        past.append(_iteration(told))
+        return Watch(told.metrics, list(warnings(past).items()))
+
+    return Stage(
+        rollouts,
+        objective_of(tune),
+        judge,
+        sample,
+        _no_example,
+        tokens_per_step=tune.answers * tune.answer_tokens // tune.minibatches,
+        tokenizer=base.tokenizer,
+        data=data.name,
+        about=f"{data.name}: {count(len(data.training))} prompts to learn from, {count(len(data.held_out))} held out",
+        facts={**base.facts, **data.facts, **judges.facts},
+        per_step=f"{each} answers",
+        loss_is="(β KL − reward) over answers to held-out prompts",
+        try_it="quoth chat {}",
+        model=ActorCritic(policy, critic) if critic else policy,
+        period=rollouts.c.period,
+        watch=watch,
+    )
+
+
+def _check_room(base: Base, prompts: Sequence[Prompt], tokens: int) -> None:
+    """Refuse answers that would not fit into the context together with their prompt.
+
+    Raises:
+        InputError: they would not.
+    """
+    context, longest = base.model.config.context, max(len(prompt.ids) for prompt in prompts)
+    if longest + tokens > context:
+        raise InputError(
+            f"The longest prompt has {longest:,} tokens, so that answers of {tokens:,} do not fit into a context of "
+            f"{context:,}; give --answer-tokens {max(1, context - longest)} or shorter prompts."
+        )
+
+
+def rollout_config(tune: TuneConfig, seed: int) -> RolloutConfig:
+    """How answers are written and compared, as the settings say."""
+    return RolloutConfig(
+        kind=tune.stage,
+        answers=tune.answers,
+        group=1 if tune.stage == "ppo" else tune.group,
+        passes=tune.passes,
+        minibatches=tune.minibatches,
+        tokens=tune.answer_tokens,
+        temperature=tune.temperature,
+        beta=tune.beta,
+        gae_lambda=tune.gae_lambda,
+        unfinished=tune.unfinished,
+        seed=seed,
+    )
+
+
+def objective_of(tune: TuneConfig) -> Objective:
+    """The objective of a stage. PPO's and RLOO's rewards hold the KL already; GRPO's objective holds it."""
+    if tune.stage == "ppo":
+        return ppo(tune.clip_ratio, value=tune.value_weight, entropy=tune.entropy)
+    if tune.stage == "rloo":
+        return rloo(tune.clip_ratio, entropy=tune.entropy)
+    return grpo(tune.clip_ratio, beta=tune.beta, entropy=tune.entropy)
+
+
+def frozen(model: GPT) -> GPT:
+    """A copy of a model that does not change with it, and has no gradients."""
+    return copy.deepcopy(model).eval().requires_grad_(False)
+
+
+def _critic(judges: Judges, policy: GPT) -> Scorer:
+    """The critic begins as the reward model if that has the policy's shape, since it knows answers already."""
+    scorer = judges.scorer
+    fits = scorer is not None and scorer.config.replace(tied=policy.config.tied) == policy.config
+    return copy.deepcopy(scorer) if scorer is not None and fits else scorer_of(policy)
+
+
+def _in_turn(prompts: Sequence[Prompt], tune: TuneConfig, seed: int) -> Callable[[int], list[Prompt]]:
+    """The prompts of each iteration: all in a random order, then all in another."""
+    wanted = tune.answers // (1 if tune.stage == "ppo" else tune.group)
+
+    def of(iteration: int) -> list[Prompt]:
+        places = np.arange(iteration * wanted, (iteration + 1) * wanted)
+        return [prompts[n] for n in shuffled_places(places, len(prompts), seed).tolist()]
+
+    return of
+
+
+def _no_example() -> Batch:
+    raise InputError("Learning from rewards is not compiled: its batches have as many shapes as answers have lengths.")
+
+
+def _iteration(told: Told) -> Iteration:
+    known = {f.name: getattr(told, f.name, None) for f in fields(Iteration)} | {"equal": told.equal_groups}
+    return Iteration(**{name: nan if value is None else value for name, value in known.items()})

@@ -1,0 +1,161 @@
+"""What scores the answers that a model writes while it learns from rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quoth.generate.engine import Engine
+from quoth.model.gpt import GPT
+from quoth.recipes.answering import Answering
+from quoth.recipes.base import Base
+from quoth.recipes.tune_config import TuneConfig
+from quoth.recipes.warm_start import init_checkpoint
+from quoth.system.device import Hardware
+from quoth.system.errors import InputError
+from quoth.system.files import read_json, sha256_of
+from quoth.text.batches import Batch
+from quoth.text.packing import padded
+from quoth.train.manifest import MANIFEST
+from quoth.train.preferences import scores
+from quoth.train.run import find_run
+from quoth.tune.answers import Answer, Prompt, write_answers
+from quoth.tune.judge import rewards_from
+from quoth.tune.rollouts import Reward, measure
+from quoth.tune.score import Scorer, load_scorer
+
+# A reward model that is right less often than this teaches a policy its mistakes: one at 0.69 taught empty answers.
+LEAST_ACCURACY = 0.75
+# How many answers of the model before tuning set the zero and the unit of a reward model's scores.
+NORMED_BY = 128
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Means over answers to held-out prompts."""
+
+    reward: float
+    true: float | None
+    kl: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judges:
+    """What scores answers: the reward that is learned from, and one that is only recorded.
+
+    Attributes:
+        scorer: the reward model, if the reward is one.
+        facts: what identifies them.
+    """
+
+    reward: Reward
+    true_reward: Reward | None
+    scorer: Scorer | None
+    facts: Mapping[str, Any]
+
+    def judge(self, policy: GPT, reference: GPT, answering: Answering, hardware: Hardware) -> Judged:
+        """Let the policy answer held-out prompts, and score its answers."""
+        answers = answering.answers(policy)
+        batch = padded([(p.ids, a.ids) for p, a in zip(answering.prompts, answers, strict=True)])
+        batch = batch.to(next(policy.parameters()).device)
+        with torch.no_grad(), hardware.autocast():
+            seen = measure(policy, reference, batch)
+            reward_B = self.reward(answering.prompts, answers, batch)
+            true_B = self.true_reward(answering.prompts, answers, batch) if self.true_reward else None
+        assert batch.weight_BT is not None
+        kl = (seen.kl_BT * batch.weight_BT).sum(1).mean().item()
+        reward, true = (None if one is None else one.nanmean().item() for one in (reward_B, true_B))
+        metrics = {"held_out_reward": reward or 0.0, "held_out_kl": kl, **answering.shares(answers)}
+        return Judged(reward or 0.0, true, kl, metrics)
+
+
+def open_rewards(tune: TuneConfig, base: Base, prompts: Sequence[Prompt], hardware: Hardware, *, seed: int) -> Judges:
+    """The rewards that the settings name.
+
+    Raises:
+        InputError: there is no such reward, or it is a reward model that is too often wrong.
+    """
+    true = _functions(tune.true_reward) if tune.true_reward else None
+    if _is_rule(tune.reward):
+        return Judges(_functions(tune.reward), true, None, {"reward": tune.reward})
+    run = find_run(tune.reward)
+    folder = init_checkpoint(run)
+    known = load_scorer(folder)
+    assert isinstance(known.model, Scorer)
+    if known.tokenizer.dump() != base.tokenizer.dump():
+        raise InputError(f"The reward model {run.name} has another tokenizer than {base.run.name}.")
+    if not tune.anyway:
+        _check_accuracy(run)
+    scorer = known.model.to(hardware.device).requires_grad_(False)
+    raw = _scored_by(scorer)
+    answers, batch = _before(tune, base, prompts, hardware, seed)
+    with torch.no_grad(), hardware.autocast():
+        score_B = raw([], answers, batch)
+    mean, deviation = score_B.mean(), score_B.std().clamp_min(1e-6)
+
+    def reward(prompts: Sequence[Prompt], answers: Sequence[Answer], batch: Batch) -> Tensor:
+        return (raw(prompts, answers, batch) - mean) / deviation
+
+    facts = {"reward": str(folder), "reward_sha256": sha256_of(folder / MANIFEST)}
+    return Judges(reward, true, scorer, facts)
+
+
+def _is_rule(reward: str) -> bool:
+    """Whether a reward is a rule or a function, and not a run's folder or name."""
+    try:
+        find_run(reward)
+    except InputError:
+        return True
+    return False
+
+
+def _functions(named: str) -> Reward:
+    rewards = rewards_from(named)
+
+    def reward(prompts: Sequence[Prompt], answers: Sequence[Answer], batch: Batch) -> Tensor:
+        asked, said = [prompt.text for prompt in prompts], [answer.text for answer in answers]
+        return torch.tensor(rewards(asked, said, [answer.ended for answer in answers]))
+
+    return reward
+
+
+def _scored_by(scorer: Scorer) -> Reward:
+    scorer.eval()
+
+    def reward(prompts: Sequence[Prompt], answers: Sequence[Answer], batch: Batch) -> Tensor:
+        return scores(scorer, batch)
+
+    return reward
+
+
+def _before(
+    tune: TuneConfig, base: Base, prompts: Sequence[Prompt], hardware: Hardware, seed: int
+) -> tuple[list[Answer], Batch]:
+    """Answers of the model before tuning."""
+    asked = [prompts[n % len(prompts)] for n in range(NORMED_BY)]
+    engine = Engine(base.model, base.tokenizer, slots=64, threads=hardware.threads)
+    ids, ends = [prompt.ids for prompt in asked], base.tokenizer.ends
+    answers = write_answers(engine, ids, tokens=tune.answer_tokens, ends=ends, seed=seed)
+    batch = padded([(p.ids, a.ids) for p, a in zip(asked, answers, strict=True)])
+    return answers, batch.to(next(base.model.parameters()).device)
+
+
+def _check_accuracy(run: Path) -> None:
+    """Refuse a reward model that is too often wrong about held-out pairs.
+
+    Raises:
+        InputError: it is.
+    """
+    path = run / "summary.json"
+    accuracy = read_json(path).get("accuracy") if path.exists() else None
+    if isinstance(accuracy, float) and accuracy < LEAST_ACCURACY:
+        raise InputError(
+            f"The reward model {run.name} is right about {accuracy:.0%} of held-out pairs; below {LEAST_ACCURACY:.0%} "
+            "a model learns its mistakes. Give it more pairs, or take it all the same with --anyway true."
+        )

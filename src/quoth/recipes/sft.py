@@ -1,0 +1,100 @@
+"""Supervised finetuning, the stage in which a model learns to answer from conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from quoth.model.gpt import GPT
+from quoth.recipes.answering import Answering
+from quoth.recipes.base import Base
+from quoth.recipes.recipe import Recipe
+from quoth.recipes.stage import Judgement, Stage
+from quoth.recipes.tuning_data import Split
+from quoth.system.device import Hardware
+from quoth.system.words import count
+from quoth.system.world import World
+from quoth.text.batches import Batch, Windows
+from quoth.text.packing import Example, PackedRows
+from quoth.train.evaluate import Interrupted, evaluate
+from quoth.train.objectives import next_token
+
+# How much of the base run's validation split tells what was forgotten.
+PLAIN_TOKENS = 16_384
+# Rows are as long as the longest example, within these bounds, since attention sees whole rows.
+SHORTEST_ROW, LONGEST_ROW = 64, 1024
+
+
+def row_length(examples: Sequence[Example], context: int) -> int:
+    """The number of tokens in a row: the longest example's, rounded up to a multiple of 64."""
+    longest = max(one.places for one in examples)
+    return min(context, LONGEST_ROW, max(SHORTEST_ROW, -(-longest // 64) * 64))
+
+
+def sft(recipe: Recipe, base: Base, data: Split[Example], hardware: Hardware, world: World) -> Stage:
+    """The stage in which a model learns the assistant's turns of conversations, end tokens included.
+
+    The loss is the mean over those tokens, and over those of the plain text that a share of each step's rows replays.
+    """
+    run, tune = recipe.run, recipe.tune
+    assert tune
+    training, held = data.training, data.held_out
+    row = row_length([*training, *held], recipe.model.context)
+    text = base.text()
+    plain = round(tune.replay * run.batch * run.accumulate) if text else 0
+    replay = Windows(text.train, batch=plain, context=row, seed=run.seed) if text and plain else None
+    shape = {"batch": run.batch, "accumulate": run.accumulate, "context": row, "seed": run.seed}
+    rows = PackedRows(training, **shape, replay=replay, world=world, device=hardware.device)
+    judged = PackedRows(held, batch=1, context=row, seed=0, device=hardware.device)
+    answering = Answering(recipe, base, data.prompts, hardware)
+
+    def judge(model: GPT, go_on: Callable[[], bool]) -> Judgement:
+        with hardware.autocast():
+            loss = held_out_loss(model, judged, go_on)
+            metrics: dict[str, float] = {}
+            if text:
+                part = text.validation[:PLAIN_TOKENS]
+                found = evaluate(model, part, base.tokenizer, context=row, world=world, go_on=go_on)
+                metrics["plain_text_loss"] = found.loss
+        return Judgement(loss, {**metrics, **answering.metrics(model)})
+
+    forgotten = f"; {plain} of {run.batch * run.accumulate} rows replay {text.name}" if text and plain else ""
+    about = (
+        f"{data.name}: {count(len(training))} conversations for training, {count(len(held))} held out, "
+        f"{count(rows.targets)} tokens of answers{forgotten}"
+    )
+    return Stage(
+        rows,
+        next_token,
+        judge,
+        answering.sample,
+        lambda: rows[0][0],
+        tokens_per_step=rows.tokens_per_step,
+        tokenizer=base.tokenizer,
+        data=data.name,
+        about=about,
+        facts={**base.facts, **data.facts},
+        per_step=f"{run.batch * run.accumulate} rows of {row} tokens",
+        loss_is="nats per token of an answer, over the held-out conversations",
+        try_it="quoth chat {}",
+        model=base.model,
+    )
+
+
+def held_out_loss(model: GPT, rows: PackedRows, go_on: Callable[[], bool], batch: int = 32) -> float:
+    """The mean loss of all targets of packed rows, in nats.
+
+    Raises:
+        Interrupted: `go_on`, which is called before each batch, returned false.
+    """
+    total = 0.0
+    model.eval()
+    parts = [torch.split(t, batch) for t in (rows.x_NT, rows.y_NT, rows.weight_NT, rows.segment_NT)]
+    with torch.no_grad():
+        for x_BT, y_BT, weight_BT, segment_BT in zip(*parts, strict=True):
+            if not go_on():
+                raise Interrupted
+            part = Batch(x_BT, y_BT, weight_BT, segment_BT=segment_BT).to(rows.device)
+            total += next_token(model, part).item()
+    return total / rows.targets

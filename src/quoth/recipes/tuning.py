@@ -1,0 +1,142 @@
+"""The stages after pretraining: what each reads, and what is chosen for it from the size of the data and the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from quoth.model.lora import is_adapted
+from quoth.recipes.base import Base, open_base
+from quoth.recipes.dial import EAGER, REFERENCE, REHEARSAL_STEPS, compile_seconds, step_seconds
+from quoth.recipes.preferences import dpo_stage, reward_stage
+from quoth.recipes.recipe import Recipe, Setting, Settings, with_origins
+from quoth.recipes.reinforcement import reinforcement
+from quoth.recipes.sft import row_length, sft
+from quoth.recipes.stage import Stage
+from quoth.recipes.tuning_data import Split, conversations, pairs, prompts
+from quoth.system.device import Hardware
+from quoth.system.world import World
+from quoth.text.packing import Example
+
+# Models up to this size are finetuned as pretraining trains them; the matrices of larger ones would cost Muon too much.
+SMALL_MODEL = 20_000_000
+# How many tokens a step of finetuning has, and for large models.
+STEP_TOKENS, LARGE_STEP_TOKENS = 4096, 1024
+# How many pairs a step has, and how often a model writes answers to learn from, if nothing else is asked for.
+PAIRS, ITERATIONS = 32, 60
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A stage of tuning: how its data is read, what is chosen from the data's size, and how the stage is made."""
+
+    read: Callable[[Base, Mapping[str, Any]], Split[Any]]
+    choose: Callable[[Base, Split[Any], Settings], Settings]
+    make: Callable[[Recipe, Base, Any, Hardware, World], Stage]
+
+
+def tuning(recipe: Recipe, hardware: Hardware, world: World) -> Stage:
+    """The stage of a tuning recipe, to begin it or to go on with it.
+
+    Raises:
+        InputError: the base run or the data cannot be read any more.
+    """
+    assert recipe.tune
+    kind, base = KINDS[recipe.tune.stage], open_base(recipe.run.init, recipe.tune)
+    values = {name: setting.value for name, setting in with_origins(recipe, lambda name: "").items()}
+    data = kind.read(base, values)
+    return kind.make(recipe, base, data, hardware, world)
+
+
+def _rates(base: Base, small: dict[str, Any], large: float) -> Settings:
+    """An optimizer and its learning rates: `small` for a small model, else AdamW with the rate `large`.
+
+    Adapters take ten times the rate of a whole model, or a little more (Schulman et al. 2025, "LoRA Without Regret").
+    """
+    if is_adapted(base.model):
+        rates = {**_adamw(min(1e-3, 20 * large)), "weight_decay": 0.0}
+        return {name: Setting(value, "tune: for adapters") for name, value in rates.items()}
+    is_small = base.model.parameters_count <= SMALL_MODEL
+    size = f"{'up to' if is_small else 'more than'} {SMALL_MODEL // 10**6}M parameters"
+    chosen = small if is_small else {**_adamw(large), "weight_decay": 0.0}
+    return {name: Setting(value, f"tune: for a model of {size}") for name, value in chosen.items()}
+
+
+def _adamw(rate: float) -> dict[str, Any]:
+    return {"optimizer": "adamw", "learning_rate": rate, "embedding_learning_rate": rate}
+
+
+def _length(known: Settings, per_epoch: float, batch: int, why: str) -> Settings:
+    """A batch, and the steps that read the data as often as `epochs` says if neither steps nor minutes are given."""
+    return {"batch": Setting(batch, why), **_steps(known, known["epochs"].value * per_epoch, "epochs")}
+
+
+def _steps(known: Settings, steps: float, why: str) -> Settings:
+    if any(known[name].value for name in ("steps", "minutes") if name in known):
+        return {}
+    return {"steps": Setting(max(1, ceil(steps)), f"tune: {known[why].value:g} {why}" if why in known else why)}
+
+
+def _choose_sft(base: Base, data: Split[Example], known: Settings) -> Settings:
+    row = row_length([*data.training, *data.held_out], base.model.config.context)
+    wanted = STEP_TOKENS if base.model.parameters_count <= SMALL_MODEL else LARGE_STEP_TOKENS
+    tokens = sum(min(one.places, row) for one in data.training)
+    batch = known["batch"].value if "batch" in known else max(1, min(wanted // row, ceil(tokens / row)))
+    rows = batch * (1 - known["replay"].value)
+    rates = {"learning_rate": 0.005, "embedding_learning_rate": 0.003, "weight_decay": 0.05}
+    length = _length(known, tokens / row / rows, batch, f"tune: about {wanted:,} tokens a step")
+    return {**length, **_rates(base, rates, 5e-5), **_compile(base, row, batch, {**length, **known})}
+
+
+def _compile(base: Base, row: int, batch: int, known: Settings) -> Settings:
+    """Whether to compile, from what it saves on the machine that the dial assumes where steps are given."""
+    config = base.model.config.replace(context=row)
+    step = step_seconds(config, batch, REFERENCE)
+    steps = known["steps"].value if "steps" in known else 60 * known["minutes"].value / step
+    saves = (EAGER - 1) * step * steps > compile_seconds(config.layers) + REHEARSAL_STEPS * step
+    why = "compiling pays" if saves else "compiling takes longer than it saves"
+    return {"compile": Setting("on" if saves else "off", f"tune: in {steps:,.0f} steps {why}")}
+
+
+def _choose_pairs(rate: float, large: float) -> Callable[[Base, Split[Any], Settings], Settings]:
+    def choose(base: Base, data: Split[Any], known: Settings) -> Settings:
+        batch = known["batch"].value if "batch" in known else max(1, min(PAIRS, len(data.training) // 8))
+        return {
+            **_length(known, len(data.training) / batch, batch, "tune: an eighth of the data or less"),
+            **_rates(base, {**_adamw(rate), "weight_decay": 0.05}, large),
+        }
+
+    return choose
+
+
+def _choose_policy(base: Base, data: Split[Any], known: Settings) -> Settings:
+    period = known["passes"].value * known["minibatches"].value
+    why = f"tune: {ITERATIONS} times answers, {period} steps for each"
+    return {
+        **_steps(known, ITERATIONS * period, why),
+        "evaluate_every": Setting(20 * period, f"tune: {ITERATIONS // 20} times"),
+        **_rates(base, {**_adamw(3e-4), "weight_decay": 0.0}, 1e-5),
+    }
+
+
+KINDS = {
+    "sft": Kind(conversations, _choose_sft, sft),
+    "reward": Kind(pairs, _choose_pairs(5e-4, 2e-5), reward_stage),
+    "dpo": Kind(pairs, _choose_pairs(1e-4, 5e-6), dpo_stage),
+    "ppo": Kind(prompts, _choose_policy, reinforcement),
+    "grpo": Kind(prompts, _choose_policy, reinforcement),
+    "rloo": Kind(prompts, _choose_policy, reinforcement),
+}
+_DATA: dict[str, Any] = {"clip": 1.0, "warmup": 0.05, "cooldown": 0.3, "seed": 1337, "held_out": 0.1}
+_POLICY = {**_DATA, "cooldown": 0.2, "batch": 1, "compile": "off", "passes": 2, "minibatches": 2}
+# What each stage fixes; `Kind.choose` decides the rest.
+PRESETS: dict[str, dict[str, Any]] = {
+    "sft": {**_DATA, "epochs": 3.0, "replay": 0.2},
+    "reward": {**_DATA, "epochs": 2.5, "compile": "off"},
+    "dpo": {**_DATA, "epochs": 2.0, "beta": 0.1, "compile": "off"},
+    "ppo": {**_POLICY, "beta": 0.2},
+    "grpo": {**_POLICY, "beta": 0.02},
+    "rloo": {**_POLICY, "beta": 0.02},
+}

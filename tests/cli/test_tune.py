@@ -1,0 +1,85 @@
+"""`quoth tune`, as it is typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from quoth.cli.dispatch import dispatch
+from quoth.cli.tune import STAGES
+from quoth.recipes.tune_config import USES
+from quoth.recipes.tuning import KINDS, PRESETS
+
+SHAPE = "--layers 1 --width 32 --context 128 --batch 4 --steps 5 --sample-tokens 0"
+MACHINE = "--device cpu --compile off --threads 1"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("the king loves the sea and the queen loves the night " * 120)
+    rows = [{"messages": [_said("user", "the " + "sea " * n), _said("assistant", "the king")]} for n in range(1, 9)]
+    Path("chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert dispatch(["train", "text.txt", "--out", "base", *SHAPE.split(), *MACHINE.split()]) == 0
+
+
+def _said(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def test_a_run_is_finetuned_and_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    tune = ["tune", "sft", "base", "chats.jsonl", "--out", "tuned", "--steps", "3", *MACHINE.split(), "--json"]
+    assert dispatch(tune) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["steps"] == 3 and said["data"] == "chats.jsonl" and 0 <= said["ended"] <= 1
+    config = Path("tuned/config.toml").read_text()
+    assert 'stage = "sft"' in config and "[tune]" in config
+    assert dispatch(["sample", "tuned", "--tokens", "5"]) == 0
+    assert dispatch(["verify", "tuned"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sftt", "base", "chats.jsonl"], "There is no stage 'sftt' (did you mean 'sft'?)"),
+        (["sft", "base"], "needs DATA: conversations"),
+        (["sft", "nowhere", "chats.jsonl"], "There is no run 'nowhere'"),
+        (["sft", "base", "nothing.jsonl"], "nothing.jsonl"),
+        (["sft", "base", "bad.jsonl"], "bad.jsonl, line 1"),
+        (["sft", "base", "chats.jsonl", "--beta", "1"], "There is no flag --beta"),
+        (["sft", "base", "chats.jsonl", "--lora", "4"], "has no chat tokens yet"),
+        (["grpo", "base", "chats.jsonl"], "needs --reward"),
+        (["grpo", "base", "chats.jsonl", "--reward", "endss"], "There is no rule 'endss'"),
+        (["grpo", "base", "chats.jsonl", "--reward", "ends", "--answer-tokens", "99"], "give --answer-tokens"),
+    ],
+)
+def test_bad_input_is_one_sentence(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bad.jsonl").write_text('{"messages": [{"role": "narrator", "content": "Once"}]}\n')
+    assert dispatch(["tune", *words]) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.startswith("quoth: ") and told.count("\n") == 1
+    assert not Path("runs").exists()
+
+
+def test_a_tuned_runs_config_is_not_for_training(capsys: pytest.CaptureFixture[str]) -> None:
+    tune = ["tune", "sft", "base", "chats.jsonl", "--out", "tuned", "--steps", "1", *MACHINE.split(), "--json"]
+    assert dispatch(tune) == 0
+    assert dispatch(["train", "--config", "tuned/config.toml"]) == 2
+    assert "tuned/config.toml is of a run that was tuned; give it to `quoth tune sft`" in capsys.readouterr().err
+
+
+def test_stages_are_the_same_everywhere() -> None:
+    assert STAGES.keys() == KINDS.keys() == PRESETS.keys() <= USES.keys()
+
+
+def test_help_lists_the_stages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dispatch(["tune", "--help"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"  {stage} " in listed for stage in STAGES)
+    with pytest.raises(SystemExit):
+        dispatch(["tune", "ppo", "--help"])
+    shown = capsys.readouterr().out
+    assert "--clip-ratio" in shown and "--replay" not in shown

@@ -1,0 +1,166 @@
+"""Runs that tune another run's model: each stage learns, is judged, stops and goes on to the same bits."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from recipes.runs import begin, resume
+
+from quoth.recipes.events import Evaluated, Trained
+from quoth.recipes.session import Session
+from quoth.recipes.start_tuning import start_tuning
+from quoth.recipes.tuning import KINDS
+from quoth.system.errors import InputError
+from quoth.system.world import World
+from quoth.train.checkpoint import load
+from quoth.train.keeper import checkpoints, kept
+from quoth.train.run import read_metrics
+from quoth.tune.score import load_scorer
+
+pytestmark = pytest.mark.usefixtures("place")
+
+WORDS = ["king", "queen", "sea", "love", "night", "day"]
+REWARD = """
+def sea(prompt, answer):
+    return float('sea' in answer) - 0.01 * len(answer)
+
+def letter(prompt, answer):
+    return answer.count('e') / 8
+"""
+FLAGS: dict[str, Any] = {"threads": 1, "dtype": "float32", "device": "cpu", "sample_tokens": 12, "seed": 3}
+POLICY = {"answers": 16, "answer_tokens": 8, "reward": "rule.py:sea", "steps": 12, "evaluate_every": 4}
+STAGES: dict[str, dict[str, Any]] = {
+    "sft": {"steps": 12, "compile": "off", "replay": 0.25},
+    "reward": {"steps": 12},
+    "dpo": {"steps": 12},
+    "ppo": POLICY,
+    "grpo": {**POLICY, "group": 4},
+    "rloo": {**POLICY, "group": 4},
+}
+
+
+@pytest.fixture(autouse=True)
+def base(place: Path) -> None:
+    """A run whose model can be tuned, and data for each stage."""
+    list(begin("base", steps=10).events())
+    rng = random.Random(1)
+    asked = [f"{one} {rng.choice(WORDS)}" for one in WORDS for _ in range(4)]
+    _write("chats.jsonl", [{"messages": [_said("user", a), _said("assistant", rng.choice(WORDS))]} for a in asked])
+    pairs = [{"prompt": a, "chosen": f"sea {rng.choice(WORDS)}", "rejected": rng.choice(WORDS)} for a in asked]
+    _write("pairs.jsonl", [one for one in pairs if one["chosen"] != one["rejected"]])
+    _write("prompts.jsonl", [{"messages": [_said("user", a)]} for a in asked])
+    Path("rule.py").write_text(REWARD)
+
+
+def _said(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def _write(name: str, rows: list[dict[str, Any]]) -> None:
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def tune(stage: str, out: str = "tuned", **flags: Any) -> Session:
+    data = {"sft": "chats.jsonl", "reward": "pairs.jsonl", "dpo": "pairs.jsonl"}.get(stage, "prompts.jsonl")
+    given = {"data": data, **FLAGS, **STAGES[stage], **flags}
+    return start_tuning(stage, "base", None, given, out, time.monotonic(), World())
+
+
+def saved(run: str) -> dict[str, bytes]:
+    folder = checkpoints(Path(run))[0]
+    return {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_learns_and_goes_on_after_a_break_to_the_same_bits(stage: str) -> None:
+    events = list(tune(stage, "whole").events())
+    judged = [event.judgement for event in events if isinstance(event, Evaluated)]
+    assert len(judged) >= 2
+    broken = tune(stage, "broken")
+    for event in broken.events():
+        if isinstance(event, Trained) and event.step == 5:
+            broken.stop = "interrupted"
+    assert broken.state.step == (8 if stage in ("ppo", "grpo", "rloo") else 5)
+    list(resume("broken").events())
+    assert saved("broken") == saved("whole")
+
+
+def test_every_stage_is_tested() -> None:
+    assert STAGES.keys() == KINDS.keys()
+
+
+def test_finetuning_lowers_the_loss_on_answers_it_has_not_seen() -> None:
+    events = list(tune("sft", steps=40).events())
+    judged = [event.judgement for event in events if isinstance(event, Evaluated)]
+    assert judged[-1].loss < judged[0].loss - 0.5
+    assert judged[-1].metrics["ended"] > 0.5 >= judged[0].metrics["ended"]
+    known = load(kept(Path("tuned")))
+    assert known.tokenizer.template and list(known.tokenizer.ends) == [known.tokenizer.special["<|end|>"]]
+
+
+def test_a_reward_model_is_not_a_language_model() -> None:
+    list(tune("reward").events())
+    folder = kept(Path("tuned"))
+    assert load_scorer(folder).model(torch.zeros(1, 3, dtype=torch.long)).shape == (1, 3, 1)
+    with pytest.raises(InputError, match="holds a reward model, but a language model is needed here"):
+        load(folder)
+
+
+def test_a_policy_learns_what_is_rewarded() -> None:
+    rates = {"learning_rate": 3e-3, "embedding_learning_rate": 3e-3}
+    reward = {"reward": "rule.py:letter", "unfinished": 1.0, "beta": 0.0}  # Hardly any answer ends yet.
+    list(tune("grpo", steps=60, answers=32, **rates, **reward).events())
+    rewards = [line["reward"] for line in read_metrics(Path("tuned")) if "reward" in line]
+    assert len(rewards) == 15
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.2
+    logged = next(line for line in read_metrics(Path("tuned")) if "reward" in line)
+    assert {"kl", "entropy", "length", "ended", "distinct", "equal_groups"} <= logged.keys()
+
+
+def test_ppo_learns_from_a_reward_model_and_begins_its_critic_with_it() -> None:
+    list(tune("reward", "liked").events())
+    session = tune("ppo", "tuned", reward="liked", true_reward="rule.py:sea", anyway=True)
+    critic = session.model.critic
+    scorer = load_scorer(kept(Path("liked"))).model
+    assert all(torch.equal(a, b) for a, b in zip(critic.parameters(), scorer.parameters(), strict=True))
+    list(session.events())
+    logged = [line for line in read_metrics(Path("tuned")) if "reward" in line]
+    assert {"true_reward", "explained_variance"} <= logged[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("stage", "flags", "said"),
+    [
+        ("sft", {"data": "nowhere.jsonl"}, "nowhere.jsonl"),
+        ("ppo", {"reward": ""}, "needs --reward"),
+        ("grpo", {"group": 3}, "answers must be a multiple of group"),
+        ("sft", {"replay": 1.0}, "replay is a share"),
+    ],
+)
+def test_what_cannot_be_tuned_is_said(stage: str, flags: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        tune(stage, **flags)
+    assert not Path("tuned").exists()
+
+
+def test_a_reward_model_that_is_often_wrong_is_refused() -> None:
+    list(tune("reward", "liked", steps=1, learning_rate=0.0, embedding_learning_rate=0.0).events())
+    with pytest.raises(InputError, match="is right about 50% of held-out pairs; below 75%"):
+        tune("ppo", reward="liked")
+
+
+def test_data_that_changed_is_not_gone_on_with() -> None:
+    session = tune("sft")
+    for event in session.events():
+        if isinstance(event, Trained):
+            session.stop = "interrupted"
+    with Path("chats.jsonl").open("a") as file:
+        file.write(json.dumps({"messages": [_said("user", "day"), _said("assistant", "sea")]}) + "\n")
+    with pytest.raises(InputError, match=r"chats.jsonl has changed since"):
+        resume("tuned")
