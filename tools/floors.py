@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("shakespeare", "gpt2", "serve", "gguf")
+EXTRAS = ("shakespeare", "gpt2", "serve", "gguf", "documents")
 TESTS = [
     "tests/cli/test_commands.py::test_train_as_json",
     "tests/cli/test_commands.py::test_sample",
@@ -26,6 +26,7 @@ TESTS = [
     "tests/cli/test_export.py::test_out_and_back",
     "tests/cli/test_data.py",
     "tests/text/test_template.py",
+    "tests/text/test_formats.py",
 ]
 NEEDED_BY_TESTS = ("httpx", "hypothesis", "pytest")
 

@@ -20,9 +20,33 @@ def curves_svg(
     >>> curves_svg("t", "x", "y", [1, 2], {"a": [1, 2]}).startswith("<svg")
     True
     """
-    values = [v for line in lines.values() for v in line if math.isfinite(v)]
-    y = Axis.around(values) if log or min(values) <= 0 else Axis(0, 1.08 * max(values))
+    paths = {name: list(zip(x, line, strict=True)) for name, line in lines.items()}
     across = Axis(min(x), max(x), log=min(x) > 0 and max(x) / min(x) > 20)
+    return _paths_svg((title, x_name, y_name), across, x, paths, log=log)
+
+
+def paths_svg(title: str, x_name: str, y_name: str, paths: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Lines through points (x, y), each with its name at its end.
+
+    >>> paths_svg("t", "x", "y", {"a": [(1, 2), (3, 1)]}).startswith("<svg")
+    True
+    """
+    x = [a for path in paths.values() for a, _ in path]
+    across = Axis(min(0.0, *x), max(x) or 1.0)
+    return _paths_svg((title, x_name, y_name), across, across.ticks(6), paths)
+
+
+def _paths_svg(
+    names: tuple[str, str, str],
+    across: Axis,
+    ticks: Sequence[float],
+    paths: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    log: bool = False,
+) -> str:
+    title, x_name, y_name = names
+    values = [b for path in paths.values() for _, b in path if math.isfinite(b)]
+    y = Axis.around(values) if log or min(values) <= 0 else Axis(0, 1.08 * max(values))
     plot_width, plot_height = WIDTH - LEFT - 150, HEIGHT - BELOW - ABOVE
 
     def place(a: float, b: float) -> tuple[float, float]:
@@ -30,14 +54,14 @@ def curves_svg(
 
     marks = [_text(LEFT, 22, title, weight="600"), _text(8, ABOVE - 2, y_name)]
     for tick in y.ticks(5):
-        at = place(x[0], tick)[1]
+        at = place(across.low, tick)[1]
         marks.append(tag("line", x1=LEFT, x2=LEFT + plot_width, y1=f"{at:.1f}", y2=f"{at:.1f}", stroke="#dcd7cd"))
         marks.append(_text(LEFT - 8, at + 4, f"{tick:g}", anchor="end"))
-    for value in x:
+    for value in ticks:
         marks.append(_text(place(value, y.low)[0], HEIGHT - BELOW + 20, f"{value:g}", anchor="middle"))
     marks.append(_text(LEFT + plot_width / 2, HEIGHT - 8, x_name, anchor="middle"))
-    for colour, (name, line) in zip(COLOURS * len(lines), lines.items(), strict=False):
-        dots = [place(a, b) for a, b in zip(x, line, strict=True) if math.isfinite(b)]
+    for colour, (name, path) in zip(COLOURS * len(paths), paths.items(), strict=False):
+        dots = [place(a, b) for a, b in path if math.isfinite(b)]
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in dots)
         marks.append(tag("polyline", points=points, fill="none", stroke=colour, **{"stroke-width": "2"}))
         marks += [tag("circle", cx=f"{a:.1f}", cy=f"{b:.1f}", r=3, fill=colour) for a, b in dots]
