@@ -18,7 +18,9 @@ from cli.helpers import MACHINE, SHAPE, Quoth, Result, contents
 
 from quoth.cli.arguments import Argument, declared, parse
 from quoth.cli.dispatch import COMMANDS, arguments_of
+from quoth.recipes.recipe import TUNE_SETTINGS
 from quoth.recipes.resume import CHANGEABLE
+from quoth.recipes.tune_config import USES
 from quoth.system.errors import InputError
 from quoth.system.lock import LOCK
 
@@ -26,6 +28,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="l
 
 VALUES = ("0", "1", "-1", str(10**9), str(2**63), "1e308", "", "x", "nan", "inf", "-inf")
 FEW = ["--steps", "2", "--sample-tokens", "2"]
+ANSWERS = ["--reward", "ends", "--answer-tokens", "4", "--answers", "4"]
 TABLE = ["--on", "h100", "--steps", "9"]
 # What is given besides the flag, all of it possible. In `train` everything else is given, in `config` next to nothing.
 GIVEN = {
@@ -36,6 +39,12 @@ GIVEN = {
     "serve": [["first", "--port", "0", "--threads", "1"]],
     "ladder": [["text.txt", "--rung", "bigram", "--steps", "2", "--seeds", "1"]],
     "explain": [["batches", "--data", "text.txt"]],
+    "tune": [
+        ["sft", "first", "chats.jsonl", *MACHINE, *FEW],
+        ["ppo", "first", "chats.jsonl", *MACHINE, *FEW, *ANSWERS],
+        ["grpo", "first", "chats.jsonl", *MACHINE, *FEW, *ANSWERS, "--group", "2"],
+    ],
+    "demo": [["rlhf", "--base", "first"]],
     "config": [["--data", "text.txt", *MACHINE]],
     "plan": [["laptop", "--data", "text.txt", *MACHINE, *TABLE], ["gpt2"]],
 }
@@ -59,6 +68,8 @@ CASES = [
     for given in GIVEN.get(name, [[]])
     for a in numbers(name)
     if "--resume" not in given or a.name in CHANGEABLE
+    # What all training has is tried with `train`.
+    if name != "tune" or a.name in TUNE_SETTINGS.intersection(USES[given[0]])
 ]
 
 
@@ -80,7 +91,11 @@ def fork_server() -> Iterator[subprocess.Popen[str]]:
 @pytest.fixture(scope="module")
 def place(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the workplace, where commands may leave what they like."""
-    return shutil.copytree(workplace, tmp_path_factory.mktemp("numbers") / "here")
+    here = shutil.copytree(workplace, tmp_path_factory.mktemp("numbers") / "here")
+    says = ["the king", "the sea", "a king", "a sea"]
+    messages = [[{"role": "user", "content": one}, {"role": "assistant", "content": "the king"}] for one in says]
+    (here / "chats.jsonl").write_text("".join(json.dumps({"messages": one}) + "\n" for one in messages))
+    return here
 
 
 @pytest.mark.parametrize(("command", "given", "flag"), CASES, ids=lambda case: getattr(case, "flag", None))

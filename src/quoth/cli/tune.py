@@ -24,7 +24,7 @@ STAGES = {
 ABOUT = """{what}. Settings that you do not give are chosen to suit the data.
 
 Attributes:
-    run: the run whose model is tuned; latest for the newest.
+{stages}    run: the run whose model is tuned; latest for the newest.
     data: files, folders or zip archives of {data}.
     config: a TOML file of settings, which are overridden by flags.
     out: the new run's folder; runs/<date>-{stage}-<run> when left out.
@@ -50,9 +50,10 @@ def arguments_class(stage: str = "") -> type:
     from quoth.recipes.tune_config import USES
 
     positional = tyro.conf.Positional[str]
+    name = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="|".join(STAGES))]]
     data = tyro.conf.Positional[Annotated[list[str] | None, tyro.conf.arg(metavar="[DATA]...", help_behavior_hint="")]]
     own: list[tuple[str, Any, Any]] = [
-        *([] if stage else [("stage", positional, "sft")]),
+        *([] if stage else [("stage", name, "sft")]),
         ("run", positional, "latest"),
         ("data", data, None),
         ("config", words("FILE"), None),
@@ -62,7 +63,9 @@ def arguments_class(stage: str = "") -> type:
     unused = {name for name, home in HOME.items() if home == "tune" and stage and name not in USES[stage]}
     kept = {"column"}
     unused |= {name for name, home in HOME.items() if home == "model" or (home == "data" and name not in kept)}
-    about = ABOUT.format(stage=stage, what=STAGES.get(stage, "Tune a run's model"), data=DATA.get(stage, "prompts"))
+    stages = "" if stage else "    stage: what the model learns from.\n"
+    what, data_is = STAGES.get(stage, "Tune a run's model"), DATA.get(stage, "prompts")
+    about = ABOUT.format(stages=stages, stage=stage, what=what, data=data_is)
     return with_settings("Tune", about, own, {*unused, "stage", "init"})
 
 

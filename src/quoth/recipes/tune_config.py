@@ -7,6 +7,9 @@ from typing import Literal
 
 from quoth.system.errors import InputError
 
+# The model writes so many answers at most before it learns from them.
+MOST_ANSWERS = 65_536
+
 StageName = Literal["sft", "reward", "dpo", "ppo", "grpo", "rloo"]
 
 
@@ -70,6 +73,13 @@ class TuneConfig:
         for name in ("answer_tokens", "answers", "group", "passes", "minibatches"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        for name, most in (("answers", MOST_ANSWERS), ("passes", 1000), ("clip_ratio", 100), ("temperature", 100)):
+            if getattr(self, name) > most:
+                raise InputError(f"{name} must be at most {most:,}, not {getattr(self, name)}.")
+        if not abs(self.unfinished) < 1e6:
+            raise InputError(f"unfinished must be smaller than a million, not {self.unfinished}.")
+        if self.minibatches > self.answers:
+            raise InputError(f"minibatches must be at most as many as answers, not {self.minibatches}.")
         for name in ("held_out", "replay"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is a share, at least 0 and below 1, not {getattr(self, name)}.")
