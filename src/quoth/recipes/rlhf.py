@@ -172,7 +172,7 @@ class Rlhf:
         rows = []
         for one, first, second in zip(asked, *both, strict=True):
             better = taste(one, first.text).score - taste(one, second.text).score
-            if not better or not (first.ended and second.ended):
+            if not better or not all(answer.ended and answer.text.strip() for answer in (first, second)):
                 continue
             right = rng.random() >= NOISE
             chosen, rejected = (first, second) if (better > 0) == right else (second, first)

@@ -133,7 +133,7 @@ _DATA: dict[str, Any] = {"clip": 1.0, "warmup": 0.05, "cooldown": 0.3, "seed": 1
 _POLICY = {**_DATA, "cooldown": 0.2, "batch": 1, "compile": "off", "passes": 2, "minibatches": 2}
 # What each stage fixes; `Kind.choose` decides the rest.
 PRESETS: dict[str, dict[str, Any]] = {
-    "sft": {**_DATA, "epochs": 4.0, "replay": 0.3},
+    "sft": {**_DATA, "epochs": 3.0, "replay": 0.3},
     "reward": {**_DATA, "epochs": 2.5, "compile": "off"},
     "dpo": {**_DATA, "epochs": 2.0, "beta": 0.1, "compile": "off"},
     "ppo": {**_POLICY, "beta": 0.2},
