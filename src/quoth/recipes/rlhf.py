@@ -38,7 +38,7 @@ from quoth.tune.verse import Request, Verse, held_out, means, requests, taste
 JUDGED, SHOWN = 256, 5
 ANSWER_TOKENS = 60
 # The taste errs in one comparison of ten, as people do.
-COMPARED, NOISE = 1900, 0.1
+COMPARED, NOISE = 2600, 0.1
 BEST_OF = (1, 4, 16)
 TASTE = '''"""The hidden taste of the demo, as a reward function: change it, and see what the model learns."""
 

@@ -85,7 +85,7 @@ def _choose_sft(base: Base, data: Split[Example], known: Settings) -> Settings:
     tokens = sum(min(one.places, row) for one in data.training)
     batch = known["batch"].value if "batch" in known else max(1, min(wanted // row, ceil(tokens / row)))
     rows = batch * (1 - known["replay"].value)
-    rates = {"learning_rate": 0.005, "embedding_learning_rate": 0.01, "weight_decay": 0.05}
+    rates = {"learning_rate": 0.005, "embedding_learning_rate": 0.003, "weight_decay": 0.05}
     length = _length(known, tokens / row / rows, batch, f"tune: about {wanted:,} tokens a step")
     return {**length, **_rates(base, rates, 5e-5), **_compile(base, row, batch, {**length, **known})}
 
@@ -133,8 +133,8 @@ _DATA: dict[str, Any] = {"clip": 1.0, "warmup": 0.05, "cooldown": 0.3, "seed": 1
 _POLICY = {**_DATA, "cooldown": 0.2, "batch": 1, "compile": "off", "passes": 2, "minibatches": 2}
 # What each stage fixes; `Kind.choose` decides the rest.
 PRESETS: dict[str, dict[str, Any]] = {
-    "sft": {**_DATA, "epochs": 3.0, "replay": 0.3},
-    "reward": {**_DATA, "epochs": 2.5, "compile": "off"},
+    "sft": {**_DATA, "epochs": 3.0, "replay": 0.2},
+    "reward": {**_DATA, "epochs": 4.0, "compile": "off"},
     "dpo": {**_DATA, "epochs": 2.0, "beta": 0.1, "compile": "off"},
     "ppo": {**_POLICY, "beta": 0.2},
     "grpo": {**_POLICY, "beta": 0.02},
