@@ -8,6 +8,7 @@ from dataclasses import fields
 from math import nan
 
 import numpy as np
+import torch
 from torch import nn
 
 from quoth.model.gpt import GPT
@@ -141,10 +142,18 @@ def frozen(model: GPT) -> GPT:
 
 
 def _critic(judges: Judges, policy: GPT) -> Scorer:
-    """The critic begins as the reward model if that has the policy's shape, since it knows answers already."""
+    """The critic begins as the reward model if that has the policy's shape, in the unit of the rewards.
+
+    It knows answers already. In its own unit it would at first be wrong by as much as rewards differ.
+    """
     scorer = judges.scorer
     fits = scorer is not None and scorer.config.replace(tied=policy.config.tied) == policy.config
-    return copy.deepcopy(scorer) if scorer is not None and fits else scorer_of(policy)
+    if scorer is None or not fits:
+        return scorer_of(policy)
+    critic = copy.deepcopy(scorer).requires_grad_(True)
+    with torch.no_grad():
+        critic.head.weight /= judges.unit
+    return critic
 
 
 def _in_turn(prompts: Sequence[Prompt], tune: TuneConfig, seed: int) -> Callable[[int], list[Prompt]]:

@@ -51,6 +51,7 @@ class Judges:
 
     Attributes:
         scorer: the reward model, if the reward is one.
+        unit: what the reward model's scores are divided by, so that a nat of KL weighs as much with any of them.
         facts: what identifies them.
     """
 
@@ -58,6 +59,7 @@ class Judges:
     true_reward: Reward | None
     scorer: Scorer | None
     facts: Mapping[str, Any]
+    unit: float = 1.0
 
     def judge(self, policy: GPT, reference: GPT, answering: Answering, hardware: Hardware) -> Judged:
         """Let the policy answer held-out prompts, and score its answers."""
@@ -103,7 +105,7 @@ def open_rewards(tune: TuneConfig, base: Base, prompts: Sequence[Prompt], hardwa
         return (raw(prompts, answers, batch) - mean) / deviation
 
     facts = {"reward": str(folder), "reward_sha256": sha256_of(folder / MANIFEST)}
-    return Judges(reward, true, scorer, facts)
+    return Judges(reward, true, scorer, facts, deviation.item())
 
 
 def _is_rule(reward: str) -> bool:
