@@ -32,6 +32,11 @@ def rate_too_high(state: RunState) -> list[tuple[str, str]]:
     return [("rate", text)]
 
 
+def losing(state: RunState) -> list[tuple[str, str]]:
+    """What a validation loss that rises tells, as remarks with their kinds."""
+    return [*overfitting(state), *rate_too_high(state)]
+
+
 def fault(step: Step) -> str:
     """The reason why a step did not move the weights."""
     if not step.tokens:

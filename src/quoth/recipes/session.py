@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from quoth.model.gpt import GPT
-from quoth.recipes.diagnose import fault, left_out, overfitting, rate_too_high, returned, unending
+from quoth.recipes.diagnose import fault, left_out, losing, returned, unending
 from quoth.recipes.events import STOPS, Evaluated, Event, Finished, Note, Ready, Sampled, Stop, Trained
 from quoth.recipes.limits import check_disk, checkpoint_bytes, memory_refusals
 from quoth.recipes.prepare import in_precision, prepare
@@ -253,7 +253,8 @@ class Session:
             if is_best and self.checkpoints.step == step and (problem := self.checkpoints.mark_best(step)):
                 yield from self._disk_note(problem)
             yield from self._sample(progress)
-            for kind, text in (*overfitting(self.state), *rate_too_high(self.state)):
+            # What is learned from rewards has no loss that falls step by step; such a stage has warnings of its own.
+            for kind, text in losing(self.state) if self.stage.period == 1 else ():
                 yield from self._note(kind, text)
         self.timetable.evaluated(time.monotonic() - begin)
 
