@@ -91,6 +91,12 @@ def test_a_stage_learns_and_goes_on_after_a_break_to_the_same_bits(stage: str) -
     assert saved("broken") == saved("whole")
 
 
+def test_what_does_not_fit_is_left_out_and_said() -> None:
+    with Path("chats.jsonl").open("a") as file:
+        file.write(json.dumps({"messages": [_said("user", "day " * 20), _said("assistant", "sea")]}) + "\n")
+    assert tune("sft").remarks == ["1 of 25 conversations are left out, since they do not fit into the context."]
+
+
 def test_every_stage_is_tested() -> None:
     assert STAGES.keys() == KINDS.keys()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,10 @@ from quoth.cli.output import console, print_json
 from quoth.cli.settings import given, with_settings, words
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from quoth.recipes.session import Session
+    from quoth.system.world import World
 
 ABOUT = """Train a GPT on a text. Settings that you do not give are chosen to suit the time.
 
@@ -48,18 +51,25 @@ def main(arguments: list[str], started: float) -> int:
     a.data = ",".join(a.data or ()) or None
     screen = console(a.json)
 
-    from quoth.cli.progress import Progress
     from quoth.recipes.start import start
+
+    config = Path(a.config) if a.config else None
+    return carry_out(lambda world: start(a.preset, config, given(a), a.out, a.resume, started, world), screen, a.json)
+
+
+def carry_out(begin: Callable[[World], Session], screen: Console, as_json: bool) -> int:
+    """Carry out the session that `begin` makes, and show it; return the command's exit code."""
+    from quoth.cli.progress import Progress
     from quoth.system.world import joined
 
     with joined() as world:
         screen.quiet = not world.leads
-        session = start(a.preset, Path(a.config) if a.config else None, given(a), a.out, a.resume, started, world)
+        session = begin(world)
         with Progress(screen, session) as progress, interruptible(session):
             session.ask_folder = progress.ask_folder
             for event in session.events():
                 progress.show(event)
-    if a.json and world.leads:
+    if as_json and world.leads:
         print_json(progress.summary)
     return {"": 0, "interrupted": 130, "terminated": 143}[session.ended]
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import tyro
 
 from quoth.cli.arguments import parse
-from quoth.cli.output import console, print_json
+from quoth.cli.output import console
 from quoth.cli.settings import given, with_settings, words
-from quoth.cli.train import interruptible
+from quoth.cli.train import carry_out
 from quoth.system.errors import InputError, suggestion
 
 STAGES = {
@@ -83,18 +83,7 @@ def main(arguments: list[str], started: float) -> int:
     flags["data"] = ",".join(a.data)
     screen = console(a.json)
 
-    from quoth.cli.progress import Progress
     from quoth.recipes.start_tuning import start_tuning
-    from quoth.system.world import joined
 
-    with joined() as world:
-        screen.quiet = not world.leads
-        config = Path(a.config) if a.config else None
-        session = start_tuning(stage, a.run, config, flags, a.out, started, world)
-        with Progress(screen, session) as progress, interruptible(session):
-            session.ask_folder = progress.ask_folder
-            for event in session.events():
-                progress.show(event)
-    if a.json and world.leads:
-        print_json(progress.summary)
-    return {"": 0, "interrupted": 130, "terminated": 143}[session.ended]
+    config = Path(a.config) if a.config else None
+    return carry_out(lambda world: start_tuning(stage, a.run, config, flags, a.out, started, world), screen, a.json)

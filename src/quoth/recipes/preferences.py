@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from quoth.model.gpt import GPT
@@ -17,13 +16,10 @@ from quoth.recipes.tuning_data import Split
 from quoth.system.device import Hardware
 from quoth.system.words import count
 from quoth.system.world import World
-from quoth.train.evaluate import Interrupted
+from quoth.train.objectives import Objective
 from quoth.train.preferences import answer_log_probs, bradley_terry, dpo, scores
-from quoth.tune.pairs import Agreement, Pair, PairBatches, agreement, pair_batch, reference_log_probs
+from quoth.tune.pairs import Agreement, Pair, PairBatches, agreement, each_answer
 from quoth.tune.score import scorer_of
-
-# How many pairs are scored at once.
-SCORED = 32
 
 
 def reward_stage(recipe: Recipe, base: Base, data: Split[Pair], hardware: Hardware, world: World) -> Stage:
@@ -31,24 +27,72 @@ def reward_stage(recipe: Recipe, base: Base, data: Split[Pair], hardware: Hardwa
 
     Its loss is the mean of −log σ(score of the preferred answer − score of the other), over held-out pairs.
     """
-    run = recipe.run
-    shape = _shape(recipe)
-    batches = PairBatches(data.training, **shape, world=world, device=hardware.device)
 
     def judge(model: GPT, go_on: Callable[[], bool]) -> Judgement:
         with hardware.autocast():
-            found = agreement(_each(lambda batch: scores(model, batch), model, data.held_out, go_on), data.held_out)
+            found = agreement(each_answer(scores, model, data.held_out, go_on), data.held_out)
         return Judgement(found.loss, _metrics(found))
 
     def sample(model: GPT, tokens: int, say: Callable[[str], None]) -> str:
         shown = data.held_out[:3]
         with hardware.autocast():
-            score_N2 = _each(lambda batch: scores(model, batch), model, shown, lambda: True)
+            score_N2 = each_answer(scores, model, shown)
         return "\n".join(_compared(base, pair, row) for pair, row in zip(shown, score_N2.tolist(), strict=True))
 
+    batches = _batches(recipe, data, hardware, world)
+    made = _stage(recipe, base, data, batches, bradley_terry, judge, sample)
+    return replace(made, model=scorer_of(base.model), try_it="quoth tune ppo RUN PROMPTS --reward {}")
+
+
+def dpo_stage(recipe: Recipe, base: Base, data: Split[Pair], hardware: Hardware, world: World) -> Stage:
+    """The stage in which the model itself learns from pairs, held to what it was (Rafailov et al. 2023)."""
+    tune = recipe.tune
+    assert tune
+    model = base.model.to(hardware.device)
+    with hardware.autocast():
+        before, held_before = (each_answer(answer_log_probs, model, part) for part in (data.training, data.held_out))
+    answering = Answering(recipe, base, data.prompts, hardware)
+
+    def judge(model: GPT, go_on: Callable[[], bool]) -> Judgement:
+        with hardware.autocast():
+            after = each_answer(answer_log_probs, model, data.held_out, go_on)
+        found = agreement(tune.beta * (after - held_before), data.held_out)
+        return Judgement(found.loss, {"accuracy": found.accuracy, **answering.metrics(model)})
+
+    batches = _batches(recipe, data, hardware, world, before)
+    made = _stage(recipe, base, data, batches, dpo(tune.beta, tune.loss), judge, answering.sample)
+    return replace(made, model=model, try_it="quoth chat {}")
+
+
+def _batches(
+    recipe: Recipe, data: Split[Pair], hardware: Hardware, world: World, reference_N2: Tensor | None = None
+) -> PairBatches:
+    run = recipe.run
+    return PairBatches(
+        data.training,
+        batch=run.batch,
+        context=recipe.model.context,
+        seed=run.seed,
+        accumulate=run.accumulate,
+        reference_N2=reference_N2,
+        world=world,
+        device=hardware.device,
+    )
+
+
+def _stage(
+    recipe: Recipe,
+    base: Base,
+    data: Split[Pair],
+    batches: PairBatches,
+    objective: Objective,
+    judge: Callable[[GPT, Callable[[], bool]], Judgement],
+    sample: Callable[[GPT, int, Callable[[str], None]], str],
+) -> Stage:
+    """What both stages have in common."""
     return Stage(
         batches,
-        bradley_terry,
+        objective,
         judge,
         sample,
         lambda: batches[0][0],
@@ -57,64 +101,9 @@ def reward_stage(recipe: Recipe, base: Base, data: Split[Pair], hardware: Hardwa
         data=data.name,
         about=_about(data),
         facts={**base.facts, **data.facts},
-        per_step=f"{run.batch * run.accumulate} pairs of answers",
+        per_step=f"{recipe.run.batch * recipe.run.accumulate} pairs of answers",
         loss_is="nats per pair, over the held-out pairs",
-        try_it="quoth tune ppo RUN PROMPTS --reward {}",
-        model=scorer_of(base.model),
     )
-
-
-def dpo_stage(recipe: Recipe, base: Base, data: Split[Pair], hardware: Hardware, world: World) -> Stage:
-    """The stage in which the model itself learns from pairs, held to what it was (Rafailov et al. 2023)."""
-    run, tune = recipe.run, recipe.tune
-    assert tune
-    model = base.model.to(hardware.device)
-    with hardware.autocast():
-        before = reference_log_probs(model, data.training)
-        held_before = reference_log_probs(model, data.held_out)
-    shape = _shape(recipe)
-    batches = PairBatches(data.training, **shape, reference_N2=before.cpu(), world=world, device=hardware.device)
-    answering = Answering(recipe, base, data.prompts, hardware)
-
-    def judge(model: GPT, go_on: Callable[[], bool]) -> Judgement:
-        with hardware.autocast():
-            after = _each(lambda batch: answer_log_probs(model, batch), model, data.held_out, go_on)
-        found = agreement(tune.beta * (after - held_before.cpu()), data.held_out)
-        return Judgement(found.loss, {"accuracy": found.accuracy, **answering.metrics(model)})
-
-    return Stage(
-        batches,
-        dpo(tune.beta, tune.loss),
-        judge,
-        answering.sample,
-        lambda: batches[0][0],
-        tokens_per_step=batches.tokens_per_step,
-        tokenizer=base.tokenizer,
-        data=data.name,
-        about=_about(data),
-        facts={**base.facts, **data.facts},
-        per_step=f"{run.batch * run.accumulate} pairs of answers",
-        loss_is="nats per pair, over the held-out pairs",
-        try_it="quoth chat {}",
-        model=model,
-    )
-
-
-def _shape(recipe: Recipe) -> dict[str, Any]:
-    run = recipe.run
-    return {"batch": run.batch, "accumulate": run.accumulate, "context": recipe.model.context, "seed": run.seed}
-
-
-def _each(measure: Callable[..., Tensor], model: GPT, pairs: Sequence[Pair], go_on: Callable[[], bool]) -> Tensor:
-    """What `measure` says of each pair's answers, (N, 2), on the CPU."""
-    model.eval()
-    device, parts = next(model.parameters()).device, []
-    with torch.no_grad():
-        for at in range(0, len(pairs), SCORED):
-            if not go_on():
-                raise Interrupted
-            parts.append(measure(pair_batch(pairs[at : at + SCORED]).to(device)).float().cpu().view(-1, 2))
-    return torch.cat(parts)
 
 
 def _metrics(found: Agreement) -> dict[str, float]:

@@ -9,7 +9,6 @@ from math import nan
 
 import numpy as np
 import torch
-from torch import nn
 
 from quoth.model.gpt import GPT
 from quoth.recipes.answering import Answering
@@ -62,13 +61,9 @@ def reinforcement(recipe: Recipe, base: Base, data: Split[Prompt], hardware: Har
     past: list[Iteration] = []
     each = tune.answers // tune.minibatches
 
-    def judge(model: nn.Module, go_on: Callable[[], bool]) -> Judgement:
-        found = judges.judge(policy, reference, answering, hardware)
-        metrics = {**found.metrics, **({"held_out_true_reward": found.true} if found.true is not None else {})}
-        return Judgement(tune.beta * found.kl - found.reward, metrics)
-
-    def sample(model: nn.Module, tokens: int, say: Callable[[str], None]) -> str:
-        return answering.sample(policy, tokens, say)
+    def judge(model: GPT, go_on: Callable[[], bool]) -> Judgement:
+        found = judges.judge(model, reference, answering, hardware)
+        return Judgement(tune.beta * found.kl - found.reward, found.metrics)
 
     def watch() -> Watch:
         if (told := rollouts.told) is None:
@@ -80,7 +75,7 @@ def reinforcement(recipe: Recipe, base: Base, data: Split[Prompt], hardware: Har
         rollouts,
         objective_of(tune),
         judge,
-        sample,
+        answering.sample,
         _no_example,
         tokens_per_step=tune.answers * tune.answer_tokens // tune.minibatches,
         tokenizer=base.tokenizer,

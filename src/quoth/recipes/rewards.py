@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,8 @@ class Judged:
     """Means over answers to held-out prompts."""
 
     reward: float
-    true: float | None
     kl: float
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,11 @@ class Judges:
             true_B = self.true_reward(answering.prompts, answers, batch) if self.true_reward else None
         assert batch.weight_BT is not None
         kl = (seen.kl_BT * batch.weight_BT).sum(1).mean().item()
-        reward, true = (None if one is None else one.nanmean().item() for one in (reward_B, true_B))
-        metrics = {"held_out_reward": reward or 0.0, "held_out_kl": kl, **answering.shares(answers)}
-        return Judged(reward or 0.0, true, kl, metrics)
+        reward = reward_B.nanmean().nan_to_num(0.0).item()
+        metrics = {"held_out_reward": reward, "held_out_kl": kl, **answering.shares(answers)}
+        if true_B is not None:
+            metrics["held_out_true_reward"] = true_B.nanmean().item()
+        return Judged(reward, kl, metrics)
 
 
 def open_rewards(tune: TuneConfig, base: Base, prompts: Sequence[Prompt], hardware: Hardware, *, seed: int) -> Judges:
@@ -94,15 +95,14 @@ def open_rewards(tune: TuneConfig, base: Base, prompts: Sequence[Prompt], hardwa
         raise InputError(f"The reward model {run.name} has another tokenizer than {base.run.name}.")
     if not tune.anyway:
         _check_accuracy(run)
-    scorer = known.model.to(hardware.device).requires_grad_(False)
-    raw = _scored_by(scorer)
-    answers, batch = _before(tune, base, prompts, hardware, seed)
+    scorer = known.model.to(hardware.device).eval().requires_grad_(False)
+    batch = _before(tune, base, prompts, hardware, seed)
     with torch.no_grad(), hardware.autocast():
-        score_B = raw([], answers, batch)
+        score_B = scores(scorer, batch)
     mean, deviation = score_B.mean(), score_B.std().clamp_min(1e-6)
 
     def reward(prompts: Sequence[Prompt], answers: Sequence[Answer], batch: Batch) -> Tensor:
-        return (raw(prompts, answers, batch) - mean) / deviation
+        return (scores(scorer, batch) - mean) / deviation
 
     facts = {"reward": str(folder), "reward_sha256": sha256_of(folder / MANIFEST)}
     return Judges(reward, true, scorer, facts, deviation.item())
@@ -127,25 +127,14 @@ def _functions(named: str) -> Reward:
     return reward
 
 
-def _scored_by(scorer: Scorer) -> Reward:
-    scorer.eval()
-
-    def reward(prompts: Sequence[Prompt], answers: Sequence[Answer], batch: Batch) -> Tensor:
-        return scores(scorer, batch)
-
-    return reward
-
-
-def _before(
-    tune: TuneConfig, base: Base, prompts: Sequence[Prompt], hardware: Hardware, seed: int
-) -> tuple[list[Answer], Batch]:
+def _before(tune: TuneConfig, base: Base, prompts: Sequence[Prompt], hardware: Hardware, seed: int) -> Batch:
     """Answers of the model before tuning."""
     asked = [prompts[n % len(prompts)] for n in range(NORMED_BY)]
     engine = Engine(base.model, base.tokenizer, slots=64, threads=hardware.threads)
     ids, ends = [prompt.ids for prompt in asked], base.tokenizer.ends
     answers = write_answers(engine, ids, tokens=tune.answer_tokens, ends=ends, seed=seed)
     batch = padded([(p.ids, a.ids) for p, a in zip(asked, answers, strict=True)])
-    return answers, batch.to(next(base.model.parameters()).device)
+    return batch.to(next(base.model.parameters()).device)
 
 
 def _check_accuracy(run: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from quoth.system.errors import InputError
 from quoth.system.files import as_json, read_json, write_atomic
 from quoth.system.world import World
 from quoth.text.packing import padded
+from quoth.text.tokenizer import decode
 from quoth.train.preferences import scores
 from quoth.train.run import read_metrics
 from quoth.tune.answers import Answer, share_distinct, share_ended, write_answers
@@ -96,7 +98,7 @@ class Rlhf:
         text = open_base(base).text()
         if text is None:
             raise InputError(f"{base} was not trained on a text that can be read here; the demo needs Shakespeare's.")
-        verse = Verse(_decoded(text))
+        verse = Verse(decode(text.tokenizer, text.train.tolist()))
         write_atomic(self.folder / "taste.py", TASTE)
         yield self._effect("pretraining", base, began)
         examples, prompts = self._write_conversations(verse)
@@ -121,6 +123,7 @@ class Rlhf:
         accuracy = {name: judged.get(name) for name in ("accuracy", "accuracy_like_length")}
         return {
             "seed": self.seed,
+            "judged": JUDGED,
             "reward_model": accuracy,
             "best_of": self.best_of,
             "effects": [asdict(one) for one in self.effects],
@@ -193,13 +196,7 @@ class Rlhf:
             with torch.no_grad():
                 guessed.append(scores(scorer, padded([(ids[number], answer.ids) for answer in mine])).tolist())
             true.append([taste(one, answer.text).score for answer in mine])
-        return {n: _mean(t[g.index(max(g[:n]))] for t, g in zip(true, guessed, strict=True)) for n in BEST_OF}
-
-
-def _decoded(text: Any) -> str:
-    from quoth.text.tokenizer import decode
-
-    return decode(text.tokenizer, text.train.tolist())
+        return {n: fmean(t[g.index(max(g[:n]))] for t, g in zip(true, guessed, strict=True)) for n in BEST_OF}
 
 
 def _held() -> list[Request]:
@@ -236,11 +233,6 @@ def _assistant(line: str) -> dict[str, str]:
 
 def _write_lines(path: Path, rows: Any) -> None:
     write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def _mean(values: Any) -> float:
-    found = list(values)
-    return float(sum(found) / len(found))
 
 
 def save(demo: Rlhf) -> None:

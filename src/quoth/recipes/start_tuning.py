@@ -69,7 +69,9 @@ def start_tuning(
     write_atomic(folder / "config.toml", text)
     world.tell(json.dumps({"folder": str(folder), "recipe": text, **asdict(hardware)}))
     world.remember(str(folder))
-    return Session(recipe, made, hardware, folder, started, world, lock)
+    session = Session(recipe, made, hardware, folder, started, world, lock)
+    session.remarks += data.remarks
+    return session
 
 
 def _given(base: Base) -> Settings:

@@ -29,7 +29,7 @@ def write_rlhf_report(folder: Path, record: Mapping[str, Any]) -> Path:
     effects = record["effects"]
     curves = {effect["stage"]: effect["curve"] for effect in effects if len(effect["curve"]) > 1}
     sections = [
-        parts.render("stages", text=TEXT, number=256, items=joined(_rows(record))),
+        parts.render("stages", text=_text(record), number=record["judged"], items=joined(_rows(record))),
         parts.many("curve", (parts.render("drawing", drawing=drawing) for drawing in _drawings(curves))),
         parts.many("answers", (_said(effect) for effect in effects)),
     ]
@@ -37,6 +37,11 @@ def write_rlhf_report(folder: Path, record: Mapping[str, Any]) -> Path:
     page = parts.page("From a text to ChatGPT", "each stage and its effect", lede, sections, "Made by quoth demo rlhf.")
     write_atomic(folder / "report.html", page)
     return folder / "report.html"
+
+
+def _text(record: Mapping[str, Any]) -> str:
+    right = record["reward_model"]["accuracy"]
+    return TEXT if right is None else f"{TEXT} The reward model is right about {right:.0%} of held-out comparisons."
 
 
 def _rows(record: Mapping[str, Any]) -> Iterator[Markup]:

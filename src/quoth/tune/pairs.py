@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,10 +13,12 @@ from quoth.system.errors import InputError
 from quoth.system.world import World
 from quoth.text.batches import Batch, shares, shuffled_places
 from quoth.text.packing import padded
-from quoth.train.preferences import answer_log_probs
+from quoth.train.evaluate import Interrupted
 
 # Rows are filled up to a multiple of this, so that there are few shapes.
 MULTIPLE = 16
+# How many pairs are measured at once.
+MEASURED = 32
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class PairBatches:
         batch: the number of pairs in a microbatch.
         context: the model's context.
         reference_N2: the log-probabilities of each pair's answers under the model before tuning, if the objective
-            needs them; see `reference_log_probs`.
+            needs them; see `each_answer`.
     """
 
     def __init__(
@@ -100,12 +102,27 @@ class PairBatches:
 
 
 @torch.no_grad()
-def reference_log_probs(model: nn.Module, pairs: Sequence[Pair], batch: int = 32) -> Tensor:
-    """The log-probabilities of each pair's chosen and rejected answer under a model: (N, 2), in nats."""
+def each_answer(
+    measure: Callable[[nn.Module, Batch], Tensor],
+    model: nn.Module,
+    pairs: Sequence[Pair],
+    go_on: Callable[[], bool] = lambda: True,
+) -> Tensor:
+    """What `measure` says of each pair's chosen and rejected answer under a model: (N, 2), on the CPU.
+
+    >>> each_answer(answer_log_probs, model, pairs).shape == (len(pairs), 2)     # doctest: +SKIP
+    True
+
+    Raises:
+        Interrupted: `go_on`, which is called before each batch, returned false.
+    """
     model.eval()
-    device = next(model.parameters()).device
-    parts = [pair_batch(pairs[at : at + batch]).to(device) for at in range(0, len(pairs), batch)]
-    return torch.cat([answer_log_probs(model, part).float().view(-1, 2) for part in parts])
+    device, parts = next(model.parameters()).device, []
+    for at in range(0, len(pairs), MEASURED):
+        if not go_on():
+            raise Interrupted
+        parts.append(measure(model, pair_batch(pairs[at : at + MEASURED]).to(device)).float().cpu().view(-1, 2))
+    return torch.cat(parts)
 
 
 @dataclass(frozen=True)
