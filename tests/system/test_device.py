@@ -41,6 +41,18 @@ def test_bfloat16_has_to_be_clearly_faster(monkeypatch, faster, dtype):
     assert set(hardware.reasons) >= {"device", "dtype", "threads", "compile"}
 
 
+def test_a_neighbour_that_is_busy_for_a_moment_does_not_choose_the_number_type(monkeypatch):
+    calls = []
+
+    def disturbed_at_first(place, kind, size, **more):
+        calls.append(kind)
+        return (3e9 if kind is torch.bfloat16 else 1e9) / (3 if len(calls) < 3 and kind is torch.bfloat16 else 1)
+
+    monkeypatch.setattr(device, "matmul_flops", disturbed_at_first)
+    assert choose("cpu", threads=1, compile=False).dtype == "bfloat16"
+    assert calls[:4] == [*device.DTYPES.values()] * 2  # In turn, so that whatever is slow is slow for both.
+
+
 def test_what_is_not_here_is_refused():
     with pytest.raises(InputError, match=r"^The device 'tpu' is not on this machine; there is .*cpu\.$"):
         choose("tpu")

@@ -61,11 +61,10 @@ def arguments_class(stage: str = "") -> type:
         ("json", Annotated[bool, tyro.conf.arg(help_behavior_hint="")], False),
     ]
     unused = {name for name, home in HOME.items() if home == "tune" and stage and name not in USES[stage]}
-    kept = {"column"}
-    unused |= {name for name, home in HOME.items() if home == "model" or (home == "data" and name not in kept)}
+    unused |= {name for name, home in HOME.items() if home in ("model", "data")}
     stages = "" if stage else "    stage: what the model learns from.\n"
     what, data_is = STAGES.get(stage, "Tune a run's model"), DATA.get(stage, "prompts")
-    about = ABOUT.format(stages=stages, stage=stage, what=what, data=data_is)
+    about = ABOUT.format(stages=stages, stage=stage, what=what[0].upper() + what[1:], data=data_is)
     return with_settings("Tune", about, own, {*unused, "stage", "init"})
 
 

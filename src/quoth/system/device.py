@@ -23,6 +23,8 @@ COMPILERS = ("g++", "clang++", "c++", "cl")
 MOST_THREADS = 1024
 # Linux's names for a processor's bfloat16 instructions: those of x86, then that of Arm.
 BFLOAT16_FLAGS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
+# How often each number type is timed before one is chosen.
+ROUNDS = 4
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -149,7 +151,10 @@ def _dtype(device: str, wanted: str, reasons: dict[str, str], *, timed: bool) ->
         reasons["dtype"] = f"the device {'multiplies' if has else 'does not multiply'} bfloat16 matrices by itself"
         best = "bfloat16" if has else "float32"
         return best, matmul_flops(device, DTYPES[best], size)
-    rates = {name: matmul_flops(device, dtype, size) for name, dtype in DTYPES.items()}
+    rates = dict.fromkeys(DTYPES, 0.0)
+    for _ in range(ROUNDS):  # They are tried in turn, so that a busy neighbour slows down both.
+        for name, kind in DTYPES.items():
+            rates[name] = max(rates[name], matmul_flops(device, kind, size, seconds=0.05))
     gain = rates["bfloat16"] / rates["float32"]
     # Casts take time too, so bfloat16 is chosen only if it is clearly faster.
     best = "bfloat16" if gain > 1.5 else "float32"
