@@ -44,6 +44,15 @@ def test_a_killed_run_goes_on_to_the_same_bits(optimizer: str, dtype: str) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("flags", ["--evaluate-every 1 --checkpoint-every 0", "--compile on --steps 8"])
+def test_a_run_that_is_killed_while_it_evaluates_or_compiles_goes_on_to_the_same_bits(flags: str) -> None:
+    times = 20 if LONG else 1
+    said = run("kills.py", times, 5, *flags.split())
+    assert said["kills"] >= times
+    assert said["equal"] == said["runs"] > 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "stride"), [("bytes", 97 if LONG else 1999), ("events", 1 if LONG else 3)])
 def test_a_whole_checkpoint_is_always_there(kind: str, stride: int) -> None:
     said = run("faults.py", kind, stride)
