@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from quoth.recipes.open_again import open_again
 from quoth.recipes.recipe import read_recipe
 from quoth.recipes.tune_config import TuneConfig
 from quoth.recipes.warm_start import init_checkpoint
+from quoth.system.device import Hardware
 from quoth.system.errors import InputError
 from quoth.system.files import sha256_of
 from quoth.text.chat import Template
@@ -62,6 +64,11 @@ class Base:
     def facts(self) -> dict[str, str]:
         """What identifies the weights that tuning begins with."""
         return {"base": str(self.checkpoint), "base_sha256": sha256_of(self.checkpoint / MANIFEST)}
+
+
+def frozen(model: GPT, hardware: Hardware) -> GPT:
+    """A copy of a model that does not change with it, and has no gradients."""
+    return copy.deepcopy(model).to(hardware.device).eval().requires_grad_(False)
 
 
 def open_base(name: str, tune: TuneConfig | None = None) -> Base:

@@ -12,7 +12,7 @@ import torch
 
 from quoth.model.gpt import GPT
 from quoth.recipes.answering import Answering
-from quoth.recipes.base import Base
+from quoth.recipes.base import Base, frozen
 from quoth.recipes.recipe import Recipe
 from quoth.recipes.rewards import Judges, open_rewards
 from quoth.recipes.stage import Judgement, Stage, Watch
@@ -41,7 +41,7 @@ def reinforcement(recipe: Recipe, base: Base, data: Split[Prompt], hardware: Har
     assert tune
     _check_room(base, [*data.training, *data.held_out], tune.answer_tokens)
     policy = base.model.to(hardware.device)
-    reference = frozen(policy)
+    reference = frozen(policy, hardware)
     judges = open_rewards(tune, base, data.training, hardware, seed=run.seed)
     critic = _critic(judges, policy) if tune.stage == "ppo" else None
     rollouts = Rollouts(
@@ -129,11 +129,6 @@ def objective_of(tune: TuneConfig) -> Objective:
     if tune.stage == "rloo":
         return rloo(tune.clip_ratio, entropy=tune.entropy)
     return grpo(tune.clip_ratio, beta=tune.beta, entropy=tune.entropy)
-
-
-def frozen(model: GPT) -> GPT:
-    """A copy of a model that does not change with it, and has no gradients."""
-    return copy.deepcopy(model).eval().requires_grad_(False)
 
 
 def _critic(judges: Judges, policy: GPT) -> Scorer:

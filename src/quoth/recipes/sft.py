@@ -8,7 +8,7 @@ import torch
 
 from quoth.model.gpt import GPT
 from quoth.recipes.answering import Answering
-from quoth.recipes.base import Base
+from quoth.recipes.base import Base, frozen
 from quoth.recipes.recipe import Recipe
 from quoth.recipes.stage import Judgement, Stage
 from quoth.recipes.tuning_data import Split
@@ -18,6 +18,7 @@ from quoth.system.world import World
 from quoth.text.batches import Batch, Windows
 from quoth.text.packing import Example, PackedRows
 from quoth.train.evaluate import Interrupted, evaluate
+from quoth.train.finetuning import finetuning
 from quoth.train.objectives import next_token
 
 # How much of the base run's validation split tells what was forgotten.
@@ -35,7 +36,8 @@ def row_length(examples: Sequence[Example], context: int) -> int:
 def sft(recipe: Recipe, base: Base, data: Split[Example], hardware: Hardware, world: World) -> Stage:
     """The stage in which a model learns the assistant's turns of conversations, end tokens included.
 
-    The loss is the mean over those tokens, and over those of the plain text that a share of each step's rows replays.
+    The loss is the mean over those tokens. A share of each step's rows are plain text of the base run, on which the model
+    is held to what it predicted before.
     """
     run, tune = recipe.run, recipe.tune
     assert tune
@@ -48,6 +50,7 @@ def sft(recipe: Recipe, base: Base, data: Split[Example], hardware: Hardware, wo
     rows = PackedRows(training, **shape, replay=replay, world=world, device=hardware.device)
     judged = PackedRows(held, batch=1, context=row, seed=0, device=hardware.device)
     answering = Answering(recipe, base, data.prompts, hardware)
+    objective = finetuning(frozen(base.model, hardware), tune.replay_weight) if replay else next_token
 
     def judge(model: GPT, go_on: Callable[[], bool]) -> Judgement:
         with hardware.autocast():
@@ -66,7 +69,7 @@ def sft(recipe: Recipe, base: Base, data: Split[Example], hardware: Hardware, wo
     )
     return Stage(
         rows,
-        next_token,
+        objective,
         judge,
         answering.sample,
         lambda: rows[0][0],

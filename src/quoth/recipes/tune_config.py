@@ -25,7 +25,9 @@ class TuneConfig:
         me: in exports of chats, the name of the person whose messages the model learns to write.
         epochs: how often the data is read if neither steps nor minutes are given.
         held_out: the share of the data that is held out to judge the model, all answers to a prompt together.
-        replay: the share of each step's rows that are windows of the text of the base run, so that it is not forgotten.
+        replay: the share of each step's rows that are windows of the text of the base run, on which the model is held
+            to what it was.
+        replay_weight: what a nat of KL at a token of those rows weighs against a nat of loss at a token of an answer.
         answer_tokens: the most tokens that an answer may have when the model writes one.
         beta: the weight of the KL divergence from the model before tuning.
         loss: the form of the loss on pairs: sigmoid (DPO's own) or ipo.
@@ -52,6 +54,7 @@ class TuneConfig:
     epochs: float = 3.0
     held_out: float = 0.1
     replay: float = 0.2
+    replay_weight: float = 2.0
     answer_tokens: int = 64
     beta: float = 0.1
     loss: Literal["sigmoid", "ipo"] = "sigmoid"
@@ -86,7 +89,7 @@ class TuneConfig:
         for name in ("epochs", "temperature", "clip_ratio"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be more than 0, not {getattr(self, name)}.")
-        for name in ("lora", "lora_alpha", "beta", "value_weight", "entropy"):
+        for name in ("lora", "lora_alpha", "beta", "value_weight", "entropy", "replay_weight"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}.")
         if not 0 <= self.gae_lambda <= 1:
@@ -110,7 +113,7 @@ _POLICY = (
 )  # fmt: skip
 # The settings that each stage uses.
 USES: dict[str, tuple[str, ...]] = {
-    "sft": (*_DATA, *_LORA, "me", "replay", "answer_tokens"),
+    "sft": (*_DATA, *_LORA, "me", "replay", "replay_weight", "answer_tokens"),
     "reward": _DATA,
     "dpo": (*_DATA, *_LORA, "beta", "loss", "answer_tokens"),
     "ppo": (*_POLICY, "value_weight", "gae_lambda"),

@@ -107,7 +107,8 @@ class PackedRows:
         examples: what is learned; each has at least one target in its first `context` tokens.
         batch: the number of rows in a microbatch.
         context: the number of tokens in a row.
-        replay: windows of a text, of which a step takes `replay.batch` instead of as many rows of examples.
+        replay: windows of a text, of which a step takes `replay.batch` instead of as many rows of examples. Batches
+            then say which rows these are in `more["plain_B"]`, and their `units` are the examples' targets.
     """
 
     def __init__(
@@ -156,12 +157,15 @@ class PackedRows:
         first = [n for n in numbers.tolist() if n < packed]
         index = shuffled_places(step * packed + np.array(first, dtype=np.int64), len(self.x_NT), self.seed)
         parts = [t[index] for t in (self.x_NT, self.y_NT, self.weight_NT, self.segment_NT)]
+        units, more = float(parts[2].sum()), dict[str, Tensor]()
         if self.replay and len(first) < len(numbers):
             (window,) = self.replay[step]
             rows = [n - packed for n in numbers.tolist() if n >= packed]
             plain = window.x_BT[rows], window.y_BT[rows]
             text = (*plain, torch.ones(plain[0].shape), torch.zeros_like(plain[0]))
             parts = [torch.cat(both) for both in zip(parts, text, strict=True)]
+        if self.replay:
+            more["plain_B"] = torch.arange(len(numbers)) >= len(first)
         x_BT, y_BT, weight_BT, segment_BT = parts
         place = step * self.batch * self.accumulate + int(numbers[0])
-        return Batch(x_BT, y_BT, weight_BT, seed_of(self.seed, place), segment_BT).to(self.device)
+        return Batch(x_BT, y_BT, weight_BT, seed_of(self.seed, place), segment_BT, more, units).to(self.device)

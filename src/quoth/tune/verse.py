@@ -15,7 +15,10 @@ from random import Random
 
 TOPICS = (
     "love", "king", "death", "heart", "night", "honour", "father", "blood", "world", "crown", "eyes", "hand",
-    "heaven", "lord", "prince", "mother", "peace", "soul", "time", "name",
+    "heaven", "lord", "prince", "mother", "peace", "soul", "time", "name", "brother", "son", "day", "man", "news", "god",
+    "life", "queen", "friends", "fear", "tongue", "words", "house", "head", "grace", "lady", "uncle", "duke", "traitor",
+    "face", "woman", "husband", "sun", "sword", "gold", "joy", "tears", "earth", "truth", "fortune", "war", "grief",
+    "comfort", "cause", "woe", "hope", "child", "faith", "wife", "master",
 )  # fmt: skip
 # Questions about these are asked only at the end: the model has to put together what it learned apart.
 HELD_OUT = ("blood", "crown", "mother", "peace", "night")
@@ -115,16 +118,22 @@ class Verse:
         ]
 
     def conversations(self, seed: int) -> list[tuple[Request, str]]:
-        """Requests, each with a line that answers it; questions are rare, so each of them is there three times."""
+        """Requests, each with a line that answers it, in random order.
+
+        Questions are rare: each is there three times, and of the other lines only as many as that.
+        """
         found = [
             (request, line)
             for line in self.lines
             for word in TOPICS
             if word in words_of(line) and (request := Request(word, line.endswith("?"))) not in held_out()
-            for _ in range(3 if request.question else 1)
         ]
-        Random(seed).shuffle(found)
-        return found
+        rng = Random(seed)
+        questions = 3 * [one for one in found if one[0].question]
+        others = [one for one in found if not one[0].question]
+        both = questions + rng.sample(others, min(len(others), len(questions)))
+        rng.shuffle(both)
+        return both
 
 
 def held_out() -> list[Request]:
