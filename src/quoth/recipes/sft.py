@@ -36,8 +36,8 @@ def row_length(examples: Sequence[Example], context: int) -> int:
 def sft(recipe: Recipe, base: Base, data: Split[Example], hardware: Hardware, world: World) -> Stage:
     """The stage in which a model learns the assistant's turns of conversations, end tokens included.
 
-    The loss is the mean over those tokens. A share of each step's rows are plain text of the base run, on which the model
-    is held to what it predicted before.
+    The loss is the mean over those tokens. A share of each step's rows are plain text of the base run, on which the
+    model is held to what it predicted before.
     """
     run, tune = recipe.run, recipe.tune
     assert tune

@@ -53,8 +53,8 @@ class TuneConfig:
     me: str = ""
     epochs: float = 3.0
     held_out: float = 0.1
-    replay: float = 0.2
-    replay_weight: float = 2.0
+    replay: float = 0.3
+    replay_weight: float = 5.0
     answer_tokens: int = 64
     beta: float = 0.1
     loss: Literal["sigmoid", "ipo"] = "sigmoid"

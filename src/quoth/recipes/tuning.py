@@ -22,8 +22,8 @@ from quoth.text.packing import Example
 
 # Models up to this size are finetuned as pretraining trains them; the matrices of larger ones would cost Muon too much.
 SMALL_MODEL = 20_000_000
-# How many tokens a step of finetuning has, and for large models.
-STEP_TOKENS, LARGE_STEP_TOKENS = 4096, 1024
+# How many tokens a step of finetuning has. What is to be learned is little, and many small steps learn it soonest.
+STEP_TOKENS = 1024
 # How many pairs a step has, and how often a model writes answers to learn from, if nothing else is asked for.
 PAIRS, ITERATIONS = 32, 60
 
@@ -81,12 +81,11 @@ def _steps(known: Settings, steps: float, why: str) -> Settings:
 
 def _choose_sft(base: Base, data: Split[Example], known: Settings) -> Settings:
     row = row_length([*data.training, *data.held_out], base.model.config.context)
-    wanted = STEP_TOKENS if base.model.parameters_count <= SMALL_MODEL else LARGE_STEP_TOKENS
     tokens = sum(min(one.places, row) for one in data.training)
-    batch = known["batch"].value if "batch" in known else max(1, min(wanted // row, ceil(tokens / row)))
+    batch = known["batch"].value if "batch" in known else max(1, min(STEP_TOKENS // row, ceil(tokens / row)))
     rows = batch * (1 - known["replay"].value)
-    rates = {"learning_rate": 0.005, "embedding_learning_rate": 0.003, "weight_decay": 0.05}
-    length = _length(known, tokens / row / rows, batch, f"tune: about {wanted:,} tokens a step")
+    rates = {"learning_rate": 0.003, "embedding_learning_rate": 0.004, "weight_decay": 0.05}
+    length = _length(known, tokens / row / rows, batch, f"tune: about {STEP_TOKENS:,} tokens a step")
     return {**length, **_rates(base, rates, 5e-5), **_compile(base, row, batch, {**length, **known})}
 
 
@@ -133,7 +132,7 @@ _DATA: dict[str, Any] = {"clip": 1.0, "warmup": 0.05, "cooldown": 0.3, "seed": 1
 _POLICY = {**_DATA, "cooldown": 0.2, "batch": 1, "compile": "off", "passes": 2, "minibatches": 2}
 # What each stage fixes; `Kind.choose` decides the rest.
 PRESETS: dict[str, dict[str, Any]] = {
-    "sft": {**_DATA, "epochs": 3.0, "replay": 0.2},
+    "sft": {**_DATA, "epochs": 3.0, "cooldown": 0.6, "replay": 0.3, "replay_weight": 5.0},
     "reward": {**_DATA, "epochs": 4.0, "compile": "off"},
     "dpo": {**_DATA, "epochs": 2.0, "beta": 0.1, "compile": "off"},
     "ppo": {**_POLICY, "beta": 0.2},

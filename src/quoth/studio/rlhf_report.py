@@ -40,8 +40,11 @@ def write_rlhf_report(folder: Path, record: Mapping[str, Any]) -> Path:
 
 
 def _text(record: Mapping[str, Any]) -> str:
-    right = record["reward_model"]["accuracy"]
-    return TEXT if right is None else f"{TEXT} The reward model is right about {right:.0%} of held-out comparisons."
+    if not (found := record["reward_model"]):
+        return TEXT
+    right, alike = found["accuracy"], found["accuracy_like_length"]
+    even = "" if alike is None else f", and about {alike:.0%} of those whose answers are about as long"
+    return f"{TEXT} The reward model agrees with the taste about {right:.0%} of comparisons that it never saw{even}."
 
 
 def _rows(record: Mapping[str, Any]) -> Iterator[Markup]:
