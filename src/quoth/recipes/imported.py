@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from quoth.interop.importing import import_model
+from quoth.interop.packaged import PACKAGED, packaged_model
 from quoth.model.gpt import GPT
 from quoth.model.lora import is_adapted, merge
 from quoth.recipes.load_run import load_run
@@ -24,9 +25,13 @@ from quoth.train.run import new_run
 def import_run(path: Path, out: str | None) -> tuple[Path, GPT]:
     """Read a model of another program, make a run of it, and return the run's folder and the model.
 
+    The path is a folder's or a file's, or a name of PACKAGED.
+
     Raises:
         InputError: the model cannot be read, or the folder cannot be written.
     """
+    if str(path) in PACKAGED and not path.exists():
+        path = packaged_model(str(path))
     model, tokenizer = import_model(path)
     name = path.resolve().stem if path.is_file() else path.resolve().name
     folder = new_run(out, "import", name)
