@@ -72,7 +72,7 @@ function show(now) {
   const before = state?.comparison?.number;
   state = now;
   const { comparison, against, run } = state;
-  $("about").textContent = against ? `${run} and ${against}, blind: which answer is better?` : `${run}: which answer is better?`;
+  $("question-asked").textContent = against ? `${run} and ${against}, blind: which answer is better?` : `${run}: which answer is better?`;
   $("comparison").hidden = !comparison;
   if (comparison && comparison.number !== before) showComparison(comparison);
   const asks = state.typed && !comparison && !state.done && !state.writing;
@@ -117,17 +117,18 @@ function showCounts() {
   $("progress").setAttribute("aria-valuemax", state.wanted);
   $("progress").setAttribute("aria-valuenow", Math.min(pairs, state.wanted));
   $("progress").firstElementChild.style.width = percent(Math.min(1, pairs / state.wanted));
+  $("place").textContent = `${pairs} of ${state.wanted}`;
   const agreed = agreement.total
-    ? `the same ${plural(agreement.same, "time")} of ${agreement.total} (${percent(agreement.same / agreement.total)})`
-    : "no pair was shown twice yet";
+    ? `${agreement.same} of ${plural(agreement.total, "pair")} that came twice (${percent(agreement.same / agreement.total)})`
+    : "no pair came twice yet";
   const rows = [
     ["Pairs", `${pairs} of ${state.wanted}`],
     ["One is better", preferred],
     ["Ties", ties],
     ["Skipped", skips],
-    ["You said twice", agreed],
-    ["Chosen on side 1", left === null ? "–" : percent(left)],
-    ["A decision takes", seconds === null ? "–" : `${seconds.toFixed(1)} s (median)`],
+    ["You agree with yourself", agreed],
+    ["Answer 1 is chosen", left === null ? "–" : percent(left)],
+    ["Time to decide", seconds === null ? "–" : `${seconds.toFixed(1)} s (median)`],
     ["Written to", state.file],
   ];
   $("counts").replaceChildren(...rows.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
@@ -146,7 +147,7 @@ function showScore() {
       ? "Nothing is judged yet."
       : `${state.run} wins ${wins}, ties ${ties} and loses ${losses} against ${state.against}: a win rate of ` +
         `${percent(rate)}, with a 95% interval from ${percent(low)} to ${percent(high)}. ` +
-        (low > 0.5 ? `${state.run} is better.` : high < 0.5 ? `${state.against} is better.` : "So far neither is shown to be better.");
+        (low > 0.5 ? `${state.run} is better.` : high < 0.5 ? `${state.against} is better.` : `${state.done ? "Neither" : "So far neither"} is shown to be better.`);
   const range = $("interval").querySelector(".range");
   range.style.left = `${100 * low}%`;
   range.style.width = `${100 * (high - low)}%`;
