@@ -23,7 +23,10 @@ from quoth.tune.conversation import Messages
 
 PROMPTS: list[Messages] = [({"role": "user", "content": f"Ask of love {n}."},) for n in range(5)]
 # What stands for a training: its lines are those of one, and its summary too.
-TRAINS = "import sys; print('step 1', file=sys.stderr); print('Done', file=sys.stderr); print('{\"folder\": \"new\"}')"
+TRAINS = """import sys
+print("step 1", file=sys.stderr)
+print("Done", file=sys.stderr)
+print('{"folder": "new", "accuracy": 0.83}')"""
 
 
 def loaded(name: str, tokenizer: Tokenizer | None = None, **given: Any) -> LoadedEngine:

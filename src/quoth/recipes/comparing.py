@@ -326,13 +326,14 @@ class Comparing:
         if not self._training:
             return state
         stage, process = self._training
-        tuned, run = shlex.quote(process.folder), shlex.quote(self.options.run)
+        made = process.summary if process.code == 0 else {}
+        tuned, run = shlex.quote(made.get("folder", "")), shlex.quote(self.options.run)
         then = {
             "reward": f"quoth tune ppo {run} PROMPTS --reward {tuned}",
             "dpo": f"quoth tune compare {tuned} --against {run}",
         }
         told = {"stage": stage, "runs": process.runs, "line": process.line, "code": process.code}
-        return {**state, **told, "then": then[stage] if process.folder and process.code == 0 else ""}
+        return {**state, **told, "accuracy": made.get("accuracy"), "then": then[stage] if made else ""}
 
 
 def _as_shown(shown: Comparison) -> dict[str, Any]:

@@ -23,12 +23,13 @@ class TrainingProcess:
     Attributes:
         line: the last line that it said.
         code: its exit code; None while it runs.
-        folder: the folder of the run that it made; "" before it has ended well.
+        summary: the summary of the run that it made; empty before it has ended well.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
         self.command = command
-        self.line, self.folder = "", ""
+        self.line = ""
+        self.summary: dict[str, Any] = {}
         self.code: int | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._following: asyncio.Task[None] | None = None
@@ -63,9 +64,8 @@ class TrainingProcess:
         assert process.stdout and process.stderr
         said, _ = await asyncio.gather(process.stdout.read(), self._listen(process.stderr))
         code = await process.wait()
-        with suppress(ValueError, AttributeError):
-            summary: dict[str, Any] = json.loads(said)
-            self.folder = str(summary.get("folder") or "")
+        with suppress(ValueError):
+            self.summary = json.loads(said)
         self.code = code
 
     async def _listen(self, stream: asyncio.StreamReader) -> None:

@@ -156,6 +156,12 @@ function showScore() {
   if (state.done) $("score-panel").open = true;
 }
 
+function outcome({ runs, code, line, accuracy }) {
+  if (runs) return line ? `Training: ${line}` : "The training begins.";
+  if (code !== 0) return `The training has ended early: ${line}`;
+  return accuracy === null ? "Trained." : `Trained: it is right about ${percent(accuracy)} of the pairs that were held out.`;
+}
+
 function showTraining() {
   const training = state.training;
   $("train-panel").hidden = !training;
@@ -172,8 +178,7 @@ function showTraining() {
   const note = enough ? `${have} can be learned from.` : `${have}; ${training.least} are the least to train on.`;
   const said = [element("p", note, { className: "note" }), ...stages];
   if (training.stage) {
-    const how = training.runs ? "Training" : training.code === 0 ? "Trained" : "The training has ended early";
-    said.push(element("p", `${how}: ${training.line}`, { className: "line", id: "training-line" }));
+    said.push(element("p", outcome(training), { className: "line", id: "training-line" }));
   }
   if (training.then) {
     const then = element("p", "What comes next: ", { className: "note", id: "then" });
