@@ -112,18 +112,12 @@ def load(a: Arguments, names: list[str]) -> list[LoadedEngine]:
     """Load the run, and the one that it is compared with.
 
     Raises:
-        InputError: there is no such run, both are the same, or they do not fit into memory.
+        InputError: there is no such run, or both are the same.
     """
     from quoth.recipes.load_engine import load_engine
 
-    runs: list[LoadedEngine] = []
-    taken, slots = 0, 3 - len(names)
-    for name in names:
-        run = load_engine(
-            name, a.checkpoint, warn, slots=slots, weights=a.weights, threads=a.threads, taken=taken
-        )  # fmt: skip
-        taken += run.engine.memory_bytes(run.run.checkpoint.model, slots, weights=a.weights)
-        runs.append(run)
+    slots = 2 // len(names)
+    runs = [load_engine(name, a.checkpoint, warn, slots=slots, weights=a.weights, threads=a.threads) for name in names]
     if len({run.name for run in runs}) < len(runs):
         raise InputError(f"--against must name another run than {runs[0].name}; runs are told apart by their names.")
     return runs

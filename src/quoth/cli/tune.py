@@ -52,7 +52,7 @@ def arguments_class(stage: str = "") -> type:
     from quoth.recipes.tune_config import USES
 
     positional = tyro.conf.Positional[str]
-    name = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="|".join(STAGES))]]
+    name = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="|".join([*STAGES, "compare"]))]]
     data = tyro.conf.Positional[Annotated[list[str] | None, tyro.conf.arg(metavar="[DATA]...", help_behavior_hint="")]]
     own: list[tuple[str, Any, Any]] = [
         *([] if stage else [("stage", name, "sft")]),

@@ -13,8 +13,8 @@ from typing import Any
 
 # A training that is told to end saves first.
 SAVING_SECONDS = 30.0
-# The longest line that is read, in bytes.
-LONGEST_LINE = 2**20
+# How many bytes are kept of what it says.
+KEPT = 4096
 
 
 class TrainingProcess:
@@ -39,7 +39,7 @@ class TrainingProcess:
         plain = {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
         self._process = await asyncio.create_subprocess_exec(
             *self.command,
-            stdin=DEVNULL, stdout=PIPE, stderr=PIPE, limit=LONGEST_LINE, env=plain, start_new_session=True,
+            stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=plain, start_new_session=True,
         )  # fmt: skip
         self._following = asyncio.create_task(self._follow(self._process))
 
@@ -69,6 +69,8 @@ class TrainingProcess:
         self.code = code
 
     async def _listen(self, stream: asyncio.StreamReader) -> None:
-        async for line in stream:
-            if text := " ".join(line.decode(errors="replace").split()):
-                self.line = text
+        held = b""
+        while came := await stream.read(KEPT):
+            held = (held + came)[-KEPT:]
+            said = (" ".join(line.split()) for line in held.decode(errors="replace").splitlines())
+            self.line = next((line for line in reversed(list(said)) if line), self.line)

@@ -1,6 +1,7 @@
 """Comparisons that a person makes of a model's answers: which comes next, on which sides, and what they tell.
 
-All of it follows from a seed and from the decisions so far, so whoever reads these goes on where they end.
+All of it follows from a seed and from the decisions so far, so a program that reads the decisions goes on where they
+end.
 """
 
 from __future__ import annotations
