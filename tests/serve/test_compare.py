@@ -17,6 +17,8 @@ from serve.running import ALPHABET
 from quoth.recipes.comparing import LEAST_PAIRS
 from quoth.serve.compare import FOLDER
 from quoth.text.tokenizer import Characters
+from quoth.tune.comparison import Comparison, Decision
+from quoth.tune.comparison_rows import About, Record
 from quoth.tune.read import read_preferences
 
 
@@ -71,6 +73,20 @@ def test_what_is_taken_back_is_shown_again_as_it_was(tmp_path: Path) -> None:
     # Answers that another process wrote, perhaps by other weights, come back as they were.
     with comparing(path, [loaded("chat", shape={"width": 16})]) as page:
         assert page.undo()["comparison"] == shown[0]
+
+
+def test_what_is_taken_back_comes_before_pairs_that_were_left_out(tmp_path: Path) -> None:
+    """An earlier process had nothing to show of pairs 1 to 4."""
+    path = tmp_path / "pairs.jsonl"
+    record = Record(path, About("chat", "", 1, plain=False))
+    for number, pair in enumerate((0, 5)):
+        shown = Comparison(number, pair, PROMPTS[0], (f"one {pair}", "other"), (True, True), "left")
+        record.add(Decision(shown, "left", 1.0))
+    record.close()
+    with comparing(path, [loaded("chat")]) as page:
+        shown_again = page.undo()["comparison"]
+        assert sorted(shown_again[side]["text"] for side in ("left", "right")) == ["one 5", "other"]
+        assert page.session.pair == 5
 
 
 def test_a_decision_on_what_is_shown_no_more_is_refused(tmp_path: Path) -> None:

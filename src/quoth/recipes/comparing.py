@@ -44,7 +44,8 @@ LEAST_PAIRS = 50
 PATIENCE = 20.0
 # How many requests may wait for the engines.
 WAITING = 64
-STAGES = {"reward": "a reward model", "dpo": "the run itself, by DPO"}
+# The stages that learn from pairs.
+STAGES = ("reward", "dpo")
 
 
 @dataclass(frozen=True)
@@ -271,6 +272,7 @@ class Comparing:
         taken = self.record.take_back().comparison
         self._problem = ""
         if not taken.repeat:
+            self._left_out.update(range(next_pair(self.record.decisions), taken.pair))
             self._keep(Written(taken.prompt, taken.answers, taken.ended), taken.pair)
 
     def _keep(self, written: Written, pair: int) -> None:
@@ -285,7 +287,7 @@ class Comparing:
     async def ask(self, text: str) -> None:
         """Let the runs answer a prompt that a person typed."""
         if self.prompts or self.done or self.shown() or self.pair in self._tasks:
-            raise _stale()
+            raise _stale("No prompt is wanted: a comparison is under way, perhaps in another window.")
         if not text.strip():
             raise InputError("A prompt must say something.")
         prompt: Messages = ({"role": "user", "content": text},)
@@ -347,5 +349,5 @@ async def _finished(answer: Answer) -> None:
         pass
 
 
-def _stale() -> APIError:
-    return APIError(409, "This was decided on already, perhaps in another window.", code="stale")
+def _stale(said: str = "This was decided on already, perhaps in another window.") -> APIError:
+    return APIError(409, said, code="stale")

@@ -22,7 +22,7 @@ class TrainingProcess:
 
     Attributes:
         line: the last line that it said.
-        code: its exit code; None while it runs.
+        code: its exit code; None before it has ended.
         summary: the summary of the run that it made; empty before it has ended well.
     """
 
@@ -45,8 +45,8 @@ class TrainingProcess:
 
     @property
     def runs(self) -> bool:
-        """Whether it is still under way."""
-        return self._process is not None and self.code is None
+        """Whether it is under way, or about to be."""
+        return self.code is None
 
     async def stop(self) -> None:
         """Tell it to end; it saves where it is. It is killed if that takes too long."""
