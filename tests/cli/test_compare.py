@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from cli.helpers import MACHINE, Quoth, start_process
 
 from quoth.cli.compare import Arguments
+from quoth.recipes.comparing import LEAST_PAIRS
 from quoth.tune.conversation import split
 from quoth.tune.read import read_conversations, read_preferences
 
@@ -130,6 +132,20 @@ def test_nothing_is_lost_and_the_file_teaches(tuned: Path, quoth: Quoth) -> None
     for stage in ("reward", "dpo"):
         made = quoth("tune", stage, "tuned", "tuned-pairs.jsonl", *steps)
         assert made.code == 0 and json.loads(made.out)["steps"] == 2
+
+
+@pytest.mark.slow
+def test_a_reward_model_is_trained_from_the_page(tuned: Path) -> None:
+    with page("tuned", "--pairs", "60") as (client, _, _):
+        for _ in range(LEAST_PAIRS * 11 // 10 + 1):
+            decide(client, "left")
+        begun = client.post("/api/training", json={"stage": "reward"}).json()["training"]
+        assert begun["commands"]["reward"] == "quoth tune reward tuned tuned-pairs.jsonl"
+        while (told := client.get("/api/state").json()["training"])["runs"]:
+            time.sleep(0.1)
+    assert told["code"] == 0 and 0 <= told["accuracy"] <= 1
+    made = told["then"].removeprefix("quoth tune ppo tuned PROMPTS --reward ")
+    assert json.loads(Path(made, "summary.json").read_text())["accuracy"] == told["accuracy"]
 
 
 def test_data_that_is_gone_leaves_the_prompts_to_a_person(tuned: Path) -> None:
