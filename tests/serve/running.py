@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 from generate.models import model
+from starlette.types import ASGIApp
 
 from quoth.cli.serve import listen
 from quoth.generate.engine import Engine
@@ -71,8 +72,14 @@ class Running:
 
 @contextmanager
 def running(models: Sequence[ServedModel], limits: Limits | None = None, **given: Any) -> Iterator[Running]:
+    with listening(create_app(models, limits, **given), limits) as (url, client):
+        yield Running(url, {m.name: m for m in models}, client)
+
+
+@contextmanager
+def listening(app: ASGIApp, limits: Limits | None = None) -> Iterator[tuple[str, httpx.Client]]:
+    """An application that is served, its address, and a client of it."""
     listener = listen("127.0.0.1", 0)
-    app = create_app(models, limits, **given)
     server = make_server(app, limits or Limits(), log_level="error", timeout_graceful_shutdown=1)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
@@ -80,7 +87,7 @@ def running(models: Sequence[ServedModel], limits: Limits | None = None, **given
     with httpx.Client(base_url=url, timeout=30) as client:
         while not server.started:
             time.sleep(0.01)
-        yield Running(url, {m.name: m for m in models}, client)
+        yield url, client
     server.should_exit = True
     thread.join(10)
     assert not thread.is_alive()

@@ -7,7 +7,7 @@ import re
 import pytest
 from serve.running import Running
 
-from quoth.serve.site import FOLDER
+from quoth.serve.site import PAGE
 
 
 def test_the_page_and_all_that_it_loads(server: Running) -> None:
@@ -16,7 +16,7 @@ def test_the_page_and_all_that_it_loads(server: Running) -> None:
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in page.headers["content-security-policy"]
     named = re.findall(r'(?:href|src)="(/[^"]*)"', page.text)
-    scripts = "".join(file.read_text(encoding="utf-8") for file in FOLDER.glob("*.js"))
+    scripts = "".join(file.read_text(encoding="utf-8") for file in PAGE.glob("*.js"))
     imported = [f"/static/{name}" for name in re.findall(r'from "\./([^"]+)"', scripts)]
     assert {"/static/app.js", "/static/style.css", "/static/api.js", "/static/column.js"} == {*named, *imported}
     for path in {*named, *imported}:
@@ -24,7 +24,7 @@ def test_the_page_and_all_that_it_loads(server: Running) -> None:
 
 
 def test_no_file_names_an_outside_host() -> None:
-    for file in FOLDER.iterdir():
+    for file in PAGE.iterdir():
         assert not re.search(r"https?://|//cdn|@import", file.read_text(encoding="utf-8")), file.name
 
 

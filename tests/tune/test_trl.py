@@ -16,6 +16,8 @@ from quoth.text.tokenizer import Characters
 from quoth.train.objectives import next_token, token_loss
 from quoth.train.policy import grpo
 from quoth.train.preferences import answer_log_probs, bradley_terry, dpo, kto
+from quoth.tune.comparison import Comparison, Decision
+from quoth.tune.comparison_rows import About, Record
 from quoth.tune.score import scorer_of
 
 pytestmark = [
@@ -226,3 +228,23 @@ def test_group_relative_policy_optimization(both, times_ratio, mean):
     model = copy.deepcopy(both.policy)
     loss = grpo(0.2, beta=0.1, times_ratio=times_ratio)(model, ours)[0] / ours.count
     same(model, loss, trainer.model, trainer._compute_loss(trainer.model, given))
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_trl_reads_the_pairs_that_a_person_made(tmp_path, plain):
+    from datasets import load_dataset
+    from trl.data_utils import is_conversational, maybe_extract_prompt, unpair_preference_dataset
+
+    about = About("tuned", "", 1, plain)
+    record = Record(tmp_path / "pairs.jsonl", about)
+    for number, (question, good, bad) in enumerate(DATA * 2):
+        shown = Comparison(number, number, tuple(asked(question)), (good, bad), (True, True), "left")
+        record.add(Decision(shown, ("left", "tie", "left", "skip")[number], 1.0))
+    record.close()
+    read = load_dataset("json", data_files=str(record.path), split="train", cache_dir=str(tmp_path / "cache"))
+    (question, good, bad), form = DATA[0], (lambda text, make: text if plain else make(text))
+    assert (read[0]["prompt"], read[0]["chosen"]) == (form(question, asked), form(good, said))
+    assert [row["rejected"] for row in read] == [form(bad, said)] * 2
+    assert is_conversational(read[0]) != plain
+    assert maybe_extract_prompt(read[0]) == read[0]
+    assert len(unpair_preference_dataset(read.select_columns(["prompt", "chosen", "rejected"]))) == 4

@@ -21,6 +21,7 @@ STAGES = {
     "grpo": "the same without a critic: compare answers to the same prompt",
     "rloo": "the same: compare each answer with the others' mean reward",
 }
+COMPARE = "a page on which you compare answers, which makes pairs to learn from"
 ABOUT = """{what}. Settings that you do not give are chosen to suit the data.
 
 Attributes:
@@ -34,8 +35,9 @@ DATA = {"sft": "conversations", "reward": "pairs of answers", "dpo": "pairs of a
 HELP = f"""Tune a run's model: teach it to answer, and to answer as people like.
 
 usage: quoth tune STAGE RUN DATA [OPTIONS]
+       quoth tune compare RUN [OPTIONS]
 
-{chr(10).join(f"  {name:<8}{what}" for name, what in STAGES.items())}
+{chr(10).join(f"  {name:<9}{what}" for name, what in {**STAGES, "compare": COMPARE}.items())}
 
   quoth tune sft latest chats.jsonl      a model that answers
   quoth chat latest                      talk to it
@@ -50,7 +52,7 @@ def arguments_class(stage: str = "") -> type:
     from quoth.recipes.tune_config import USES
 
     positional = tyro.conf.Positional[str]
-    name = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="|".join(STAGES))]]
+    name = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="|".join([*STAGES, "compare"]))]]
     data = tyro.conf.Positional[Annotated[list[str] | None, tyro.conf.arg(metavar="[DATA]...", help_behavior_hint="")]]
     own: list[tuple[str, Any, Any]] = [
         *([] if stage else [("stage", name, "sft")]),
@@ -73,8 +75,13 @@ def main(arguments: list[str], started: float) -> int:
         print(HELP, end="")
         return 0 if arguments else 2
     stage, *rest = arguments
+    if stage == "compare":
+        from quoth.cli import compare
+
+        compare.main(rest, started)
+        return 0
     if stage not in STAGES:
-        raise InputError(f"There is no stage {stage!r}{suggestion(stage, STAGES)}.")
+        raise InputError(f"There is no stage {stage!r}{suggestion(stage, [*STAGES, 'compare'])}.")
     a: Any = parse(arguments_class(stage), rest, f"tune {stage}")
     flags = given(a)
     if not a.data:

@@ -11,20 +11,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from quoth.serve.errors import (
-    APIError,
-    error_body,
-    handle_api_error,
-    handle_fault,
-    handle_http,
-    handle_input_error,
-    handle_invalid,
-)
+from quoth.serve.errors import APIError, add_error_handlers, error_body
 from quoth.serve.guard import Guard
 from quoth.serve.metrics import Metrics
 from quoth.serve.protocol import ChatBody, CompletionBody
@@ -32,7 +22,6 @@ from quoth.serve.requests import Limits, ServedModel, chat_requests, completion_
 from quoth.serve.responses import Reply, event
 from quoth.serve.site import Site
 from quoth.serve.worker import Answer, BusyError, Worker
-from quoth.system.errors import InputError
 
 FAILED = "The engine failed; the server's log says why."
 REFUSALS = {400: "Not understood", 401: "No key", 404: "No such model", 408: "Too slow", 413: "Too large", 429: "Busy"}
@@ -78,14 +67,7 @@ def create_app(
 
     app = FastAPI(title="quoth", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.server = server
-    for kind, handler in (
-        (APIError, handle_api_error),
-        (InputError, handle_input_error),
-        (RequestValidationError, handle_invalid),
-        (HTTPException, handle_http),
-        (Exception, handle_fault),
-    ):
-        app.add_exception_handler(kind, handler)
+    add_error_handlers(app)
     refusals: dict[int | str, dict[str, Any]] = {code: {"description": what} for code, what in REFUSALS.items()}
     for path, call, methods in (
         ("/v1/models", server.list_models, ["GET"]),

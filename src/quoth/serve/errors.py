@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+
+from quoth.system.errors import InputError
 
 TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
@@ -71,3 +73,15 @@ async def handle_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     said = str(error.detail).rstrip(".") + "."
     return JSONResponse(error_body(error.status_code, said), error.status_code, error.headers)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Let an application respond to all errors in this form."""
+    for kind, handler in (
+        (APIError, handle_api_error),
+        (InputError, handle_input_error),
+        (RequestValidationError, handle_invalid),
+        (HTTPException, handle_http),
+        (Exception, handle_fault),
+    ):
+        app.add_exception_handler(kind, handler)

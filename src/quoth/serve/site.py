@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from starlette.responses import Response
 
 from quoth.serve.errors import APIError
 
-FOLDER = Path(__file__).parent / "page"
+PAGE = Path(__file__).parent / "page"
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 HEADERS = {
     "Content-Security-Policy": (
@@ -22,13 +23,14 @@ HEADERS = {
 
 
 class Site:
-    """The page at `/`, and what it loads."""
+    """The page at `/`, and what it loads: the files of a folder, and single files of another."""
 
-    def __init__(self) -> None:
-        self.files = {file.name: file.read_bytes() for file in FOLDER.iterdir() if file.suffix in KINDS}
+    def __init__(self, folder: Path = PAGE, shared: Collection[Path] = ()) -> None:
+        files = [*shared, *(file for file in folder.iterdir() if file.suffix in KINDS)]
+        self.files = {file.name: file.read_bytes() for file in files}
 
     async def index(self) -> Response:
-        """A page to play with the models."""
+        """The page itself."""
         return self._file("index.html")
 
     async def part(self, name: str) -> Response:

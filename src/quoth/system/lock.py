@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from quoth.system.errors import InputError
 from quoth.system.files import writing
@@ -47,7 +47,7 @@ def hold(folder: Path) -> Lock:
         file = path.open("a+", encoding="utf-8")
     while True:
         try:
-            _lock(file)
+            lock_file(file)
             break
         except OSError as error:
             if error.errno in UNSUPPORTED:
@@ -68,7 +68,7 @@ def hold(folder: Path) -> Lock:
     return Lock(file)
 
 
-def _lock(file: IO[str]) -> None:
+def lock_file(file: IO[Any]) -> None:
     """Lock an open file; raise OSError if another process holds it. The lock belongs to the file, not to its name."""
     try:
         import fcntl

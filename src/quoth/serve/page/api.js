@@ -7,7 +7,7 @@ export class Refusal extends Error {
   }
 }
 
-async function request(path, key, options = {}) {
+export async function request(path, key, options = {}) {
   const headers = { "content-type": "application/json", ...(key && { authorization: `Bearer ${key}` }) };
   const response = await fetch(path, { ...options, headers }).catch((error) => {
     throw error.name === "AbortError" ? error : new Refusal(0, "The server cannot be reached.");
