@@ -64,7 +64,7 @@ class RolloutConfig:
 
 @dataclass(frozen=True)
 class Told:
-    """What came of one writing of answers: means over them, and the first few."""
+    """What came of one writing of answers: means over them."""
 
     iteration: int
     reward: float
@@ -77,7 +77,6 @@ class Told:
     equal_groups: float | None
     unscored: float
     explained_variance: float | None
-    shown: Sequence[tuple[str, str, float]]
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -237,7 +236,6 @@ class Rollouts:
         counts_BT = counted(batch)
         lengths_B = counts_BT.sum(1).clamp_min(1)
         true_B = self.true_reward(asked, answers, batch) if self.true_reward else None
-        texts = [(p.text, a.text) for p, a in zip(asked, answers, strict=True)]
 
         def mean(values: Tensor) -> float:
             """The mean of the values that are known, over all processes."""
@@ -256,7 +254,6 @@ class Rollouts:
             equal_groups=self._equal,
             unscored=(~score_B.isfinite()).float().mean().item(),
             explained_variance=self._explained,
-            shown=[(*text, score) for text, score in zip(texts, score_B.tolist(), strict=True)][:5],
         )
 
 
