@@ -10,7 +10,7 @@ from quoth.ladder.parts import Part, Say, Table
 from quoth.text.chat import Template
 from quoth.text.special import for_chat
 
-HOW = ("pretrained", "finetuned", "finetuned, a quarter of the rows plain text")
+HOW = ("pretrained", "finetuned", "finetuned, and held to what it predicted")
 
 
 def explain(lesson: Lesson) -> Iterator[Part]:
@@ -30,5 +30,6 @@ def explain(lesson: Lesson) -> Iterator[Part]:
     yield Table(f"{ASKED} held-out requests", ["", "answers that end", "right", "loss on plain text"], table)
     yield Say(
         "The pretrained model goes on from a request as from any text. Finetuning teaches it to answer, and makes it "
-        "forget the text that it came from, unless some of each step's rows are that text: `quoth tune sft --replay`."
+        "forget the text that it came from, unless a share of each step's rows is that text, and the KL divergence "
+        "holds the model there to what it predicted before: `quoth tune sft --replay`."
     )

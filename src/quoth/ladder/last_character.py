@@ -18,6 +18,7 @@ from quoth.model.gpt import GPT
 from quoth.text.chat import Template
 from quoth.text.packing import Example, PackedRows
 from quoth.text.tokenizer import Tokenizer
+from quoth.train.finetuning import finetuning
 from quoth.train.loop import fit
 from quoth.train.objectives import next_token
 from quoth.train.optimizers import make_optimizer
@@ -38,7 +39,7 @@ def requests(lesson: Lesson, split: NDArray[np.integer], number: int) -> list[st
 
 
 def models(lesson: Lesson, tokenizer: Tokenizer, template: Template) -> Iterator[GPT]:
-    """A model that has learned to go on from the corpus; and copies of it, finetuned without plain text and with it."""
+    """A model that has learned to go on from the corpus; and two copies, finetuned without and with plain text."""
     torch.manual_seed(lesson.seed)
     base = GPT(family("modern", vocabulary=tokenizer.vocabulary, width=48, layers=2, context=CONTEXT))
     windows = lesson.corpus.batches(16, CONTEXT, seed=lesson.seed)
@@ -48,7 +49,8 @@ def models(lesson: Lesson, tokenizer: Tokenizer, template: Template) -> Iterator
     examples = [Example(*template.ids_and_weights(conversation(request), tokenizer)) for request in asked]
     for replay in (None, lesson.corpus.batches(4, CONTEXT, seed=lesson.seed)):
         rows = PackedRows(examples, batch=16, context=CONTEXT, seed=lesson.seed, replay=replay)
-        training = fit(tuned := deepcopy(base), make_optimizer(tuned), rows, next_token, steps=FINETUNING)
+        objective = finetuning(base, weight=2.0) if replay else next_token
+        training = fit(tuned := deepcopy(base), make_optimizer(tuned), rows, objective, steps=FINETUNING)
         decides = lesson.train[None, :8], bool(replay)
         yield lesson.learn(tuned, "it to answer", training, FINETUNING, *decides)
 
