@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from quoth.ladder import advantages, dpo, finetuning, policy_gradient, ppo, reward_model
 from quoth.ladder.checker.exercise import Function
@@ -122,6 +123,40 @@ def test_finetuning_teaches_to_answer_and_plain_text_keeps_what_was_learned(less
     (_, *before), (_, *after), (_, *kept) = table.rows
     assert float(before[0]) < 0.1 and all(float(row[i]) >= 0.9 for row in (after, kept) for i in (0, 1))
     assert after[2] > kept[2] + 1 and kept[2] < before[2] + 0.5
+
+
+def by_hand(reward_T, value_T, gamma, lam):
+    found_T, later, value = torch.zeros_like(reward_T), 0.0, 0.0
+    for t in reversed(range(len(reward_T))):
+        later = reward_T[t] + gamma * value - value_T[t] + gamma * lam * later
+        found_T[t], value = later, value_T[t]
+    return found_T
+
+
+def maximum(new, old, advantage, clip):
+    ratio = (new - old).exp()
+    return torch.maximum(-advantage * ratio, -advantage * ratio.clamp(1 - clip, 1 + clip))
+
+
+# As people write it elsewhere.
+OTHERS = {
+    "advantages-1": lambda r: (r - r.mean()) / (r.std() + 1e-4),
+    "advantages-3": by_hand,
+    "reward-model-1": lambda chosen, rejected: F.softplus(rejected - chosen).mean(),
+    "policy-gradient-1": lambda p, q: F.kl_div(
+        q.log_softmax(-1), p.log_softmax(-1), reduction="none", log_target=True
+    ).sum(-1),
+    "ppo-1": maximum,
+    "finetuning-1": lambda ids, roles, begin: [
+        1 if role == "assistant" and i != begin else 0 for i, role in zip(ids, roles, strict=True)
+    ][1:],
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_way_to_write_it_is_right(name: str) -> None:
+    known = exercises()[name]
+    assert known.judge([OTHERS[name](*arguments) for arguments in known.cases()]) is None
 
 
 def test_weights_are_the_templates() -> None:

@@ -13,7 +13,7 @@ def pair_loss(chosen_N: Tensor, rejected_N: Tensor) -> Tensor:
 
 
 def sigmoid_then_log(chosen_N, rejected_N):
-    """The sigmoid is computed before its logarithm: where it is 0 in float32, the loss is infinite."""
+    """Sigmoid and logarithm are computed one after the other, so the loss of scores that are far apart is infinite."""
     return -(chosen_N - rejected_N).sigmoid().log().mean()
 
 
