@@ -23,10 +23,7 @@ REFERENCE_PN = torch.tensor([[0.10, 0.30, 0.30, 0.25, 0.05], [0.20, 0.30, 0.25, 
 
 
 class Policy(nn.Module):
-    """The lecture's first model: a table whose rows are prompts, and in them the logits of the answers.
-
-    Ids (B, T) → logits (B, T, N); a policy begins as `logit_PN`.
-    """
+    """A bigram, the lecture's first model: a table with the logits of each prompt's answers. (B, T) → (B, T, N)."""
 
     def __init__(self, logit_PN: Tensor = REFERENCE_PN) -> None:
         super().__init__()
@@ -69,8 +66,9 @@ def comparisons() -> Batch:
 
 def minimize(model: nn.Module, loss: Callable[[], Tensor]) -> None:
     """Follow the exact gradient of a loss until it is flat."""
-    found = model.parameters()
-    optimizer = torch.optim.LBFGS(found, 1, 500, None, 1e-12, 1e-16, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        model.parameters(), max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-16, line_search_fn="strong_wolfe"
+    )
 
     def again() -> Tensor:
         optimizer.zero_grad()

@@ -45,7 +45,7 @@ TOPICS = {
     "ppo": "the clipped objective: many passes, but not too far",
     "dpo": "the same best policy from comparisons alone",
 }
-# These are about models, not about a text.
+# These are about models, or about a world of their own, and not about a text.
 WITHOUT_TEXT = ("nanogpt", "sizes", "reward-model", "policy-gradient", "advantages", "ppo", "dpo")
 # How many of a text's tokens a topic shows: as many as a terminal has room for, or what is said here; None is all.
 MOST_SHOWN = 24
