@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,17 @@ INSIDE = {
     "leaves_children": (
         "import subprocess; open('child', 'w').write(str(subprocess.Popen(['sleep', '600']).pid))\n"
         "    return head_size**-0.5",
+        None,
+    ),
+    "leaves_sessions": (
+        "import subprocess\n    child = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+        "    print(child.pid, file=open('sessions', 'a'))\n    return head_size**-0.5",
+        None,
+    ),
+    "leaves_orphans": (
+        "import os, time\n    if not os.fork():\n        os.setsid()\n        if os.fork(): os._exit(0)\n"
+        "        print(os.getpid(), file=open('orphans', 'a'), flush=True)\n        time.sleep(600)\n"
+        "    os.wait()\n    while not os.path.exists('orphans'): pass\n    return head_size**-0.5",
         None,
     ),
     "reads": ("return input()", f"{CALL}raised EOFError (line 3): EOF when reading a line."),
@@ -87,6 +99,14 @@ def test_what_is_printed_is_kept_apart_and_bounded(verdicts: dict[str, Verdict])
 
 def test_what_a_file_has_started_is_ended_with_it(verdicts: dict[str, Verdict], folder: Path) -> None:
     assert verdicts["leaves_children"].right and gone(int((folder / "child").read_text()))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a process may leave its group")
+@pytest.mark.parametrize("name", ["sessions", "orphans"])
+def test_so_is_what_has_left_its_session(verdicts: dict[str, Verdict], folder: Path, name: str) -> None:
+    assert verdicts[f"leaves_{name}"].right
+    left = (folder / name).read_text().split()
+    assert left and all(gone(int(pid)) for pid in left)
 
 
 def test_an_endless_loop_is_ended(

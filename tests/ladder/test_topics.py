@@ -14,7 +14,9 @@ from quoth.ladder import (
     batches,
     bigram,
     communication,
+    finetuning,
     heads,
+    last_character,
     pig_latin,
     scaling,
     sizes,
@@ -51,6 +53,8 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Lesson, "learn", lambda lesson, model, *unused: model.eval())
     monkeypatch.setattr(Lesson, "loss", lambda *unused: 1.0)
     monkeypatch.setattr(translation, "exact", lambda *unused: 1.0)
+    monkeypatch.setattr(finetuning, "judged", lambda *unused: ("0.00", "0.00", 1.0))
+    monkeypatch.setattr(last_character, "EXAMPLES", 20)
     monkeypatch.setattr(bigram, "written", lambda *unused: "")
     monkeypatch.setattr(tokens, "SPECS", ("characters", "bytes"))
     for module in (averaging, heads):

@@ -1,4 +1,5 @@
 import os
+import sys
 import time
 
 import pytest
@@ -67,6 +68,19 @@ def test_what_a_function_does_wrong_is_said_in_a_sentence(rule, body, said):
     asked = r"for the prompt 'Speak of love\.' and the answer 'My love\.'"
     with pytest.raises(InputError, match=rf"^reward in rule\.py {said.replace('ASKED', asked)}\.$"):
         reward(PROMPTS, ANSWERS)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a process may leave its group")
+def test_what_a_function_has_started_ends_with_it_even_in_a_session_of_its_own(rule):
+    started = "subprocess.Popen(['sleep', '600'], start_new_session=True)"
+    reward = rule(f"import subprocess\ndef reward(p, a): return {started}.pid")
+    (pid,) = reward(["p"], ["a"])
+    os.kill(int(pid), 0)
+    reward.close()
+    until = time.monotonic() + 5
+    while os.path.exists(f"/proc/{int(pid)}") and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not os.path.exists(f"/proc/{int(pid)}")
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="only Linux bounds a process's memory here")

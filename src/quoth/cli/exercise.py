@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from quoth.cli.arguments import parse
-from quoth.cli.output import print_json, warn
+from quoth.cli.output import columns, print_json, warn
 
 if TYPE_CHECKING:
     from quoth.ladder.checker.check import Verdict
@@ -78,7 +78,7 @@ def list_all(*, as_json: bool) -> int:
     if as_json:
         print_json({"exercises": tasks})
     else:
-        print("\n".join(f"{name:<16}{' '.join(task.split())}" for name, task in tasks.items()))
+        print("\n".join(columns([[name, " ".join(task.split())] for name, task in tasks.items()])))
     return 0
 
 

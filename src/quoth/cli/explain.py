@@ -80,7 +80,7 @@ def main(arguments: list[str], started: float) -> None:
     working = Working(console(as_json=True))
     lesson = Lesson(text, known, a.seed, progress=working)
     if a.text is not None and a.topic in WITHOUT_TEXT:
-        warn(f"{a.topic} is about models: it shows the same for every text.")
+        warn(f"{a.topic} is not about a text: it shows the same for every one.")
     parts = []
     try:
         for part in explain(lesson):

@@ -38,9 +38,15 @@ TOPICS = {
     "translation": "encoder and decoder together: a small translation learned",
     "nanogpt": "nanoGPT's names and these",
     "sizes": "GPT-3's table, counted; pretraining and finetuning",
+    "finetuning": "from a model that goes on to one that answers",
+    "reward-model": "scores learned from comparisons",
+    "policy-gradient": "the best policy by reward and KL, and the way there",
+    "advantages": "how much better than expected an answer was",
+    "ppo": "the clipped objective: many passes, but not too far",
+    "dpo": "the same best policy from comparisons alone",
 }
-# These are about models, not about a text.
-WITHOUT_TEXT = ("nanogpt", "sizes")
+# These are about models, or about a world of their own, and not about a text.
+WITHOUT_TEXT = ("nanogpt", "sizes", "reward-model", "policy-gradient", "advantages", "ppo", "dpo")
 # How many of a text's tokens a topic shows: as many as a terminal has room for, or what is said here; None is all.
 MOST_SHOWN = 24
 SHOWN = {"data": 96, "tokens": 96, "bigram": None, "matmul-trick": 3, "residual": 40, "dropout": 8, "encoder": 64}
@@ -65,10 +71,8 @@ def topic(name: str) -> Callable[[Lesson], Iterator[Part]]:
         from quoth.ladder.parts import Say
 
         lesson, needed = replace(lesson, most=SHOWN.get(name, MOST_SHOWN)), NEEDED.get(name, 1)
-        if len(lesson.ids) < needed:
-            raise InputError(
-                f"The topic {name} needs a text of at least {needed} tokens, but this one has {len(lesson.ids)}."
-            )
+        if (has := len(lesson.ids)) < needed:
+            raise InputError(f"The topic {name} needs a text of at least {needed} tokens, but this one has {has}.")
         if lesson.left_out:
             yield Say(lesson.left_out)
         yield from explain(lesson)

@@ -26,7 +26,7 @@ def escape(value: object) -> str:
 
 
 def tag(name: str, *children: str, css: str = "", **attributes: object) -> Markup:
-    """An element; attributes that are empty are left out."""
+    """An element of HTML or SVG; empty attributes are left out."""
     listed = "".join(f' {k}="{escape(v)}"' for k, v in [("class", css), *attributes.items()] if v != "")
     inner = "".join(c if isinstance(c, Markup) else escape(c) for c in children)
     return Markup(f"<{name}{listed}>{inner}</{name}>")
@@ -42,7 +42,7 @@ class Axis:
 
     @classmethod
     def around(cls, values: Sequence[float]) -> Axis:
-        """The values with a margin; spaced by ratio where they are all positive, as losses fall ever more slowly."""
+        """A range around the values, spaced by ratio if all are positive, since a loss falls ever more slowly."""
         low, high = min(values), max(values)
         if low > 0:
             return cls(low / 1.1, high * 1.05, log=True)
@@ -54,7 +54,7 @@ class Axis:
         return (value - low) / (high - low)
 
     def ticks(self, about: int) -> list[float]:
-        """A few round values; the same ones in each decade where the range is several times its beginning."""
+        """A few round values; the same ones in each decade if the axis is spaced by ratio and long enough."""
         if self.log and (ratio := self.high / self.low) > 2.5:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)))
             marks = (1, 1.5, 2, 3, 4, 5, 7) if ratio < 12 else (1, 2, 5) if ratio < 1e3 else (1,)
@@ -67,7 +67,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Plot:
-    """Lines over time. Places are percentages, so that a drawing stretches to any width and its text does not."""
+    """Lines over time. Places are percentages, so a drawing stretches to any width, while its text keeps its size."""
 
     time: Axis
     y: Axis
@@ -92,7 +92,7 @@ class Plot:
         return tag("text", text, css=f"end {css}", x=x, y=y, dy=drop)
 
     def strips(self, line: Sequence[Reading], read_out: Callable[[Reading], tuple[str, str]]) -> Iterator[Markup]:
-        """Strips side by side that show when and what was logged there: the style does it, without JavaScript."""
+        """Strips side by side that show, under a pointer, when and what was logged; the style sheet does this alone."""
         shown = thin(line, STRIPS)
         places = [self.time.at(r.seconds) for r in shown]
         edges = [0.0, *((a + b) / 2 for a, b in pairwise(places)), 1.0]
@@ -131,7 +131,7 @@ def bar(share: float, title: str) -> Markup:
 
 
 def smooth(line: list[Reading]) -> list[Reading]:
-    """Means over about a thirtieth of the run, narrower at its start, where the loss falls fast."""
+    """Each reading's mean with its neighbours, over about a thirtieth of the run; over less of it near both ends."""
     reach, means = len(line) // 60, []
     sums = [0.0, *accumulate(r.value for r in line)]
     for i, reading in enumerate(line):
@@ -142,7 +142,7 @@ def smooth(line: list[Reading]) -> list[Reading]:
 
 
 def thin(line: Sequence[Reading], most: int) -> list[Reading]:
-    """About so many at most, evenly, with the last."""
+    """At most about `most` readings of a line, evenly spaced, with the last one among them."""
     return [*line[: -1 : max(1, math.ceil(len(line) / most))], *line[-1:]]
 
 

@@ -70,9 +70,10 @@ def _paths_svg(
 
 
 def graph_svg(title: str, labels: Sequence[str], edges: Sequence[tuple[int, int, float]]) -> str:
-    """Nodes in a row and an arc for each edge (from, to, weight), the thicker the heavier; a loop stays at home.
+    """Nodes in a row, and an arc for each edge (from, to, weight), the thicker the heavier.
 
-    An arrow points to the node that hears. Its head is drawn as a path of its own, of one size for every weight.
+    An arrow points to the node that hears; a node that hears itself has a loop. An arrow's head is a path of its own,
+    of one size for every weight.
     """
     step, radius = 84, 17
     width, base = step * len(labels) + 32, 44 + 24 * len(labels)
@@ -97,7 +98,7 @@ def graph_svg(title: str, labels: Sequence[str], edges: Sequence[tuple[int, int,
 
 
 def matrix_svg(title: str, values: Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str]) -> str:
-    """A matrix as a field of squares, the darker the larger, blue above zero and red below; −∞ is left empty."""
+    """A matrix as squares, the darker the larger, blue above zero and red below; a place with −∞ stays empty."""
     side, left, above = 44, 24 + 9 * max([len(r) for r in rows] or [0]), 40 + 20 * bool(columns)
     largest = max([abs(v) for row in values for v in row if math.isfinite(v)] or [1]) or 1
     marks = [_text(16, 24, title, weight="600")]
@@ -119,7 +120,7 @@ def matrix_svg(title: str, values: Sequence[Sequence[float]], rows: Sequence[str
 
 
 def graph_dot(title: str, labels: Sequence[str], edges: Sequence[tuple[int, int, float]]) -> str:
-    """The same in Graphviz's language."""
+    """The graph of `graph_svg` in Graphviz's language, DOT."""
     quoted = [label.replace("\\", "\\\\").replace('"', '\\"') for label in labels]
     nodes = [f'  {n} [label="{label}"];' for n, label in enumerate(quoted)]
     arrows = [f'  {s} -> {t} [label="{w:.2f}", penwidth={0.4 + 7 * w:.2f}];' for s, t, w in edges]

@@ -16,13 +16,14 @@ parts = Parts("ladder.html")
 FILMED = (
     "The small rungs are trained as the lecture’s film shows: scores are divided by the root of the width, not of the "
     "head size, weights begin as PyTorch makes them, and “sampled” is the lecture’s estimate, the mean over 200 random "
-    "batches of the validation split. Unlike the lecture’s, their windows are shuffled, each seen once before any is "
-    "seen twice, and only weights inside blocks decay. “Corrected” is the exact validation loss of the same rung with "
-    "scores over the root of the head size and, where there are norms, small weights."
+    "batches of the validation split. Unlike in the lecture, windows are shuffled, so that each is seen once before "
+    "any is seen twice, and weight decay acts on nothing but the weights inside blocks. “Corrected” is the exact "
+    "validation loss of the same rung with scores over the root of the head size and, where there are norms, small "
+    "weights."
 )
 CORRECTED = (
-    "Two things are corrected in the lecture’s film: scores are divided by the root of the head size, and where there "
-    "are norms weights begin small, so that the first loss is that of knowing nothing. With --faithful the rungs are "
+    "Two things are not as in the lecture’s film: scores are divided by the root of the head size, and where there are "
+    "norms weights begin small, so that the first loss is that of knowing nothing. With --faithful the rungs are "
     "trained as the film shows."
 )
 

@@ -1,4 +1,4 @@
-"""What pages share: markup from a file of parts, and numbers as a person says them."""
+"""What all pages need: markup that is filled into the parts of a file, and numbers as a person says them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Parts:
         return self.render("page", name=name, kind=kind, lede=lede, style=style, body=body, origin=origin)
 
     def many(self, part: str, items: Iterable[str], **values: object) -> Markup:
-        """The part around its items; nothing where there are none."""
+        """The part around its items, or nothing if there are no items."""
         inner = joined(items)
         return self.render(part, items=inner, **values) if inner else inner
 
 
 def joined(items: Iterable[str]) -> Markup:
-    """Markup below markup; what is empty is left out."""
+    """The items as markup, one below the other; empty items are left out."""
     return Markup("\n".join(filter(None, items)))
 
 
@@ -48,10 +48,10 @@ def package_file(name: str) -> str:
 
 
 def hundredths(value: float) -> str:
-    """With two places."""
+    """The number with two places after the point."""
     return f"{value:,.2f}" if value < 1e6 else f"{value:.1e}"
 
 
 def exact(value: float) -> str:
-    """With four places, or as many as say something."""
+    """The number with at most four places after the point, and no zeros at its end."""
     return f"{value:.4f}".rstrip("0").rstrip(".")

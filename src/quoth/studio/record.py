@@ -1,4 +1,4 @@
-"""A run's folder read back: its settings, what it logged, what it wrote, and in sentences what is missing."""
+"""Reads a run's folder: its settings, what it logged, what it wrote, and, in sentences, what is missing."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """A run as far as its folder tells.
+    """What a run's folder tells of the run.
 
-    `facts` are the summary's, else what was logged; `problems` says in sentences what is missing.
+    The `facts` come from the summary, and where it has none, from what was logged. The `problems` say in sentences what
+    is missing.
     """
 
     config: Fields
@@ -38,12 +39,12 @@ class Record:
     problems: list[str]
 
     def number(self, key: str) -> float | None:
-        """A fact that is a finite number."""
+        """The fact of this name, or None if it is no finite number."""
         return finite(self.facts.get(key))
 
 
 def read_record(run: Path) -> Record:
-    """Read what there is of a run's folder; nothing that is missing or damaged stops it."""
+    """Read what a run's folder holds; a file that is missing or damaged is a problem of the record, and no error."""
     problems: list[str] = []
     config = _parsed(run / "config.toml", tomllib.loads, problems)
     lines = list(_one_clock(_json_lines(run / "metrics.jsonl", problems)))
@@ -76,7 +77,7 @@ def _logged(lines: list[Fields]) -> Fields:
 
 
 def readings(lines: list[Fields], key: str) -> list[Reading]:
-    """The finite values of `key` by step; a step done again after a resume counts as it went last."""
+    """The finite values of `key` by step; of a step that was done again after a resume, the last value counts."""
     by_step = {}
     for line in lines:
         seconds, step, value = (finite(line.get(k)) for k in ("seconds", "step", key))
@@ -138,12 +139,12 @@ def _read_samples(folder: Path, problems: list[str]) -> Iterator[tuple[str, str]
 
 
 def step_of(stem: str) -> float:
-    """The step that a sample's name begins with; infinite if none, so that it comes last."""
+    """The step that a sample's name begins with, or infinity if it begins with none, so that the sample comes last."""
     return float(found[1]) if (found := re.match(r"step-(\d{1,15})", stem)) else math.inf
 
 
 def finite(value: object) -> float | None:
-    """The value if it is a finite number."""
+    """The value if it is a finite number, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < 1e300 else None  # An int may be too large for a float, and NaN is not less.

@@ -1,6 +1,6 @@
 """A run's folder as one page: what was trained, how it went, and what the model writes.
 
-The markup lies in report.html, in parts, and in page.html; made here are the sentences and the tables.
+The markup is in the parts of report.html and page.html. This module makes the sentences and the tables.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ ENDS = {
 def write_report(run: Path, published: Sequence[tuple[str, float]] = ()) -> Path:
     """Write report.html into a run's folder: one file that needs no other, no network and no JavaScript.
 
-    What the folder lacks, or what a crash cut off, the page says. `published` are results on the same data to stand
-    beside, as (name, nats per character).
+    The page says what the folder lacks, and what a crash has cut off.
+
+    Args:
+        run: the folder.
+        published: results on the same data that the run's is compared with: each a name, and nats per character.
 
     Raises:
         InputError: there is no such folder, or it may not be written.
@@ -138,8 +141,8 @@ def _comparison(record: Record, published: Sequence[tuple[str, float]]) -> Marku
     same = tokens == "characters"
     text = "Nats per token, lower is better."
     if not same:
-        text += f" The published numbers are for characters, and this run’s tokens are not characters but {tokens}: "
-        text += "its number is not comparable with theirs, and has no bar."
+        text += f" The published numbers are for characters, and this run’s tokens are not characters but {tokens}, "
+        text += "so its number cannot be compared with theirs, and has no bar."
     rows = sorted((value, name, "published") for name, value in published)
     rows += [] if own is None else [(own, "This run", "ours")]
     items, longest = [], max(value for value, *_ in rows)

@@ -1,4 +1,4 @@
-"""The way from a text to a model that answers as it is liked, as one page: each stage's numbers, curves and answers."""
+"""The way from a text to a model whose answers are liked, as one page: each stage's numbers, curves and answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ parts = Parts("rlhf.html")
 TEXT = (
     "“Liked” is what the hidden taste says: a line with gentle words, in the form that was asked for. “Never asked "
     "before” are requests that no stage was trained on. “KL” is how many nats an answer is from what the finetuned "
-    "model would write. The best of 4 or 16 answers by the reward model, without training, is what learning must beat."
+    "model would write. “Best of 4” means that the reward model chooses the best of 4 answers of the finetuned model; "
+    "learning must beat that."
 )
 
 

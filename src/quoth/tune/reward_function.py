@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import weakref
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any
 from quoth.system.child import in_words
 from quoth.system.errors import InputError, short
 from quoth.system.memory import size
+from quoth.system.supervisor import command, end
 from quoth.text.render import read, write
 
 # What a function may take: seconds of a clock for the file to load, and for each answer; bytes beyond Python's own.
@@ -40,9 +40,8 @@ class RewardFunction:
         self.file, self.name, self.seconds, self.memory = file, name, seconds, memory
         if not file.is_file():
             raise InputError(f"There is no file {file} with a reward function.")
-        # With -P a file in the folder that one is in does not take the place of Python's own.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "quoth.tune.reward_child"],
+            command("quoth.tune.reward_child"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -70,7 +69,7 @@ class RewardFunction:
         return [self._one(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
 
     def close(self) -> None:
-        """End the process, and on POSIX those that the function has started."""
+        """End the process, with those that the function has started."""
         self._end()
 
     def _one(self, prompt: str, answer: str) -> float:
@@ -95,7 +94,7 @@ class RewardFunction:
 
         def stop() -> None:
             late.set()
-            _kill(process)
+            end(process)
 
         clock = threading.Timer(seconds, stop)
         clock.daemon = True
@@ -118,15 +117,9 @@ class RewardFunction:
         return f"it ended its process with exit code {code}"
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
-
-
 def _end(process: subprocess.Popen[bytes]) -> None:
-    _kill(process)
+    end(process)
     for stream in (process.stdin, process.stdout):
         with suppress(OSError):
             if stream:
                 stream.close()
-    process.wait()

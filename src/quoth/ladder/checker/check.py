@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -25,6 +24,7 @@ from quoth.system.child import in_words
 from quoth.system.device import cores
 from quoth.system.errors import InputError
 from quoth.system.memory import size
+from quoth.system.supervisor import command, end
 
 # What one file may take: seconds of a clock, the import of torch included; bytes of memory beyond torch's; bytes that
 # are printed; bytes of a file that is written.
@@ -177,10 +177,8 @@ def _run(file: Path, name: str, stop: threading.Event) -> Ended:
     with tempfile.TemporaryDirectory(prefix="quoth-", ignore_cleanup_errors=True) as folder:
         answer = Path(folder) / "answer"
         limits = map(str, (SECONDS, MEMORY, WRITTEN))
-        # With -P a file beside the learner's, such as random.py, does not take the place of Python's own.
-        command = [sys.executable, "-P", "-m", "quoth.ladder.checker.check_child", str(file), name, str(answer)]
         process = subprocess.Popen(
-            [*command, *limits],
+            command("quoth.ladder.checker.check_child", str(file), name, str(answer), *limits),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -192,7 +190,7 @@ def _run(file: Path, name: str, stop: threading.Event) -> Ended:
         try:
             late = _wait(process, printed.full, stop)
         finally:
-            _kill(process)
+            end(process)
             printed.join()
         return Ended(_lines(answer), printed.text(), _why(process.returncode, late, printed.full.is_set()))
 
@@ -218,7 +216,7 @@ class Printed(threading.Thread):
         return bytes(self._parts).decode("utf-8", "replace")
 
     def join(self, timeout: float | None = 1.0) -> None:
-        """Wait until all is read; not for long, as a process that has left its group may keep the pipe open."""
+        """Wait until all is read; not for long, as a process that could not be ended may keep the pipe open."""
         super().join(timeout)
         if not self.is_alive():
             self._stream.close()
@@ -232,13 +230,6 @@ def _wait(process: subprocess.Popen[bytes], full: threading.Event, stop: threadi
             return True
         full.wait(POLL_SECONDS)
     return False
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process, and on POSIX those that it has started."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
-    process.wait()
 
 
 def _why(code: int, late: bool, full: bool) -> str | None:
