@@ -41,6 +41,7 @@ GIVEN = {
     "explain": [["batches", "--data", "text.txt"]],
     "tune": [
         ["sft", "first", "chats.jsonl", *MACHINE, *FEW],
+        ["kto", "first", "rated.jsonl", *MACHINE, *FEW],
         ["ppo", "first", "chats.jsonl", *MACHINE, *FEW, *ANSWERS],
         ["grpo", "first", "chats.jsonl", *MACHINE, *FEW, *ANSWERS, "--group", "2"],
     ],
@@ -95,6 +96,8 @@ def place(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     says = ["the king", "the sea", "a king", "a sea"]
     messages = [[{"role": "user", "content": one}, {"role": "assistant", "content": "the king"}] for one in says]
     (here / "chats.jsonl").write_text("".join(json.dumps({"messages": one}) + "\n" for one in messages))
+    rated = [{"prompt": one, "completion": "the king", "label": "a" in one} for one in says]
+    (here / "rated.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rated))
     return here
 
 

@@ -40,11 +40,23 @@ def test_a_run_is_finetuned_and_answers(capsys: pytest.CaptureFixture[str]) -> N
     assert dispatch(["verify", "tuned"]) == 0
 
 
+def test_a_run_learns_from_ratings_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"the {'sea ' * n},the king,{'true' if n % 2 else 'false'}\n" for n in range(1, 9)]
+    Path("rated.csv").write_text("prompt,completion,label\n" + "".join(rows))
+    tune = ["tune", "kto", "base", "rated.csv", "--out", "tuned", "--steps", "2", *MACHINE.split(), "--json"]
+    assert dispatch(tune) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["steps"] == 2 and 0 <= said["accuracy"] <= 1 and said["kl"] >= 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["sftt", "base", "chats.jsonl"], "There is no stage 'sftt' (did you mean 'sft'?)"),
         (["sft", "base"], "needs DATA: conversations"),
+        (["kto", "base"], "needs DATA: rated answers"),
+        (["kto", "base", "chats.jsonl"], "chats.jsonl, line 1: A rating has prompt, completion and label"),
+        (["kto", "base", "chats.jsonl", "--group", "2"], "There is no flag --group"),
         (["sft", "nowhere", "chats.jsonl"], "There is no run 'nowhere'"),
         (["sft", "base", "nothing.jsonl"], "nothing.jsonl"),
         (["sft", "base", "bad.jsonl"], "bad.jsonl, line 1"),

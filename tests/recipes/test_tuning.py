@@ -39,10 +39,13 @@ STAGES: dict[str, dict[str, Any]] = {
     "sft": {"steps": 12, "compile": "off", "replay": 0.25},
     "reward": {"steps": 12},
     "dpo": {"steps": 12},
+    "kto": {"steps": 12},
     "ppo": POLICY,
     "grpo": {**POLICY, "group": 4},
     "rloo": {**POLICY, "group": 4},
 }
+
+DATA = {"sft": "chats.jsonl", "reward": "pairs.jsonl", "dpo": "pairs.jsonl", "kto": "rated.jsonl"}
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +57,8 @@ def base(place: Path) -> None:
     _write("chats.jsonl", [{"messages": [_said("user", a), _said("assistant", rng.choice(WORDS))]} for a in asked])
     pairs = [{"prompt": a, "chosen": f"sea {rng.choice(WORDS)}", "rejected": rng.choice(WORDS)} for a in asked]
     _write("pairs.jsonl", [one for one in pairs if one["chosen"] != one["rejected"]])
+    rated = [{"prompt": a, "completion": rng.choice(WORDS), "label": rng.random() < 0.3} for a in asked]
+    _write("rated.jsonl", rated)
     _write("prompts.jsonl", [{"messages": [_said("user", a)]} for a in asked])
     Path("rule.py").write_text(REWARD)
 
@@ -67,7 +72,7 @@ def _write(name: str, rows: list[dict[str, Any]]) -> None:
 
 
 def tune(stage: str, out: str = "tuned", **flags: Any) -> Session:
-    data = {"sft": "chats.jsonl", "reward": "pairs.jsonl", "dpo": "pairs.jsonl"}.get(stage, "prompts.jsonl")
+    data = DATA.get(stage, "prompts.jsonl")
     given = {"data": data, **FLAGS, **STAGES[stage], **flags}
     return start_tuning(stage, "base", None, given, out, time.monotonic(), World())
 
@@ -116,6 +121,27 @@ def test_a_reward_model_is_not_a_language_model() -> None:
     assert load_scorer(folder).model(torch.zeros(1, 3, dtype=torch.long)).shape == (1, 3, 1)
     with pytest.raises(InputError, match="holds a reward model, but a language model is needed here"):
         load(folder)
+
+
+def test_answers_that_are_rated_good_become_likelier_than_bad_ones() -> None:
+    rates = {"learning_rate": 3e-3, "embedding_learning_rate": 3e-3}
+    rows = [{"prompt": one, "chosen": f"sea {one}", "rejected": f"{one} night"} for one in WORDS * 4]
+    _write("pairs.jsonl", rows)
+    events = list(tune("kto", data="pairs.jsonl", steps=40, seed=4, **rates).events())
+    first, *_, last = [event.judgement for event in events if isinstance(event, Evaluated)]
+    assert first.loss == pytest.approx(0.5, abs=1e-6) and first.metrics["accuracy"] == 0.5
+    assert last.loss < first.loss - 0.05
+    assert last.metrics["accuracy"] > 0.7
+    assert {"kl", "ended", "distinct"} <= last.metrics.keys()
+
+
+def test_good_and_bad_answers_weigh_the_same_together() -> None:
+    session = tune("kto")
+    labels = [rating.good for rating in session.stage.batches.ratings]
+    tuned = session.recipe.tune
+    assert tuned.desirable_weight * sum(labels) == pytest.approx(tuned.undesirable_weight * labels.count(False))
+    assert min(tuned.desirable_weight, tuned.undesirable_weight) == 1.0
+    assert tune("kto", "other", desirable_weight=3.0).recipe.tune.desirable_weight == 3.0
 
 
 def test_a_policy_learns_what_is_rewarded() -> None:

@@ -17,6 +17,7 @@ STAGES = {
     "sft": "supervised finetuning: learn to answer from conversations",
     "reward": "a reward model: learn from pairs which answer people like better",
     "dpo": "direct preference optimization: learn from pairs without a reward model",
+    "kto": "Kahneman-Tversky optimization: learn from single answers that are rated good or bad",
     "ppo": "proximal policy optimization: write answers, and learn from their rewards with a critic",
     "grpo": "the same without a critic: compare answers to the same prompt",
     "rloo": "the same: compare each answer with the others' mean reward",
@@ -31,7 +32,7 @@ Attributes:
     out: the new run's folder; runs/<date>-{stage}-<run> when left out.
     json: print one JSON object on stdout.
 """
-DATA = {"sft": "conversations", "reward": "pairs of answers", "dpo": "pairs of answers"}
+DATA = {"sft": "conversations", "reward": "pairs of answers", "dpo": "pairs of answers", "kto": "rated answers"}
 HELP = f"""Tune a run's model: teach it to answer, and to answer as people like.
 
 usage: quoth tune STAGE RUN DATA [OPTIONS]

@@ -1,11 +1,10 @@
-"""The stages that learn from pairs of answers: a reward model, and direct preference optimization."""
+"""The stages that learn from answers that people judged: a reward model, and DPO and KTO, which need none."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-
-from torch import Tensor
+from dataclasses import dataclass, replace
+from typing import Any
 
 from quoth.model.gpt import GPT
 from quoth.recipes.answering import Answering
@@ -17,8 +16,10 @@ from quoth.system.device import Hardware
 from quoth.system.words import count
 from quoth.system.world import World
 from quoth.train.objectives import Objective
-from quoth.train.preferences import answer_log_probs, bradley_terry, dpo, scores
+from quoth.train.preferences import answer_log_probs, bradley_terry, dpo, kto, scores
+from quoth.tune.answer_batches import AnswerBatches
 from quoth.tune.pairs import Agreement, Pair, PairBatches, agreement, each_answer
+from quoth.tune.ratings import HeldRatings, RatedBatches, Rating
 from quoth.tune.score import scorer_of
 
 
@@ -39,8 +40,8 @@ def reward_stage(recipe: Recipe, base: Base, data: Split[Pair], hardware: Hardwa
             score_N2 = each_answer(scores, model, shown)
         return "\n".join(_compared(base, pair, row) for pair, row in zip(shown, score_N2.tolist(), strict=True))
 
-    batches = _batches(recipe, data, hardware, world)
-    made = _stage(recipe, base, data, batches, bradley_terry, judge, sample)
+    batches = PairBatches(data.training, **_how(recipe, hardware, world))
+    made = _stage(recipe, base, data, batches, bradley_terry, judge, sample, _pairs(data))
     return replace(made, model=scorer_of(base.model), try_it="quoth tune ppo RUN PROMPTS --reward {}")
 
 
@@ -59,37 +60,66 @@ def dpo_stage(recipe: Recipe, base: Base, data: Split[Pair], hardware: Hardware,
         found = agreement(tune.beta * (after - held_before), data.held_out)
         return Judgement(found.loss, {"accuracy": found.accuracy, **answering.metrics(model)})
 
-    batches = _batches(recipe, data, hardware, world, before)
-    made = _stage(recipe, base, data, batches, dpo(tune.beta, tune.loss), judge, answering.sample)
+    batches = PairBatches(data.training, reference_N2=before, **_how(recipe, hardware, world))
+    made = _stage(recipe, base, data, batches, dpo(tune.beta, tune.loss), judge, answering.sample, _pairs(data))
     return replace(made, model=model, try_it="quoth chat {}")
 
 
-def _batches(
-    recipe: Recipe, data: Split[Pair], hardware: Hardware, world: World, reference_N2: Tensor | None = None
-) -> PairBatches:
+def kto_stage(recipe: Recipe, base: Base, data: Split[Rating], hardware: Hardware, world: World) -> Stage:
+    """The stage in which the model learns from answers that are good or bad, held to what it was (Ethayarajh 2024)."""
+    tune = recipe.tune
+    assert tune
+    model = base.model.to(hardware.device)
+    with hardware.autocast():
+        batches = RatedBatches(data.training, model, **_how(recipe, hardware, world))
+        held = HeldRatings(data.held_out, data.training, model)
+    answering = Answering(recipe, base, data.prompts, hardware)
+    how = tune.beta, tune.desirable_weight, tune.undesirable_weight
+
+    def judge(model: GPT, go_on: Callable[[], bool]) -> Judgement:
+        with hardware.autocast():
+            found = held.judge(model, *how, go_on)
+        return Judgement(found.pop("loss"), {**found, **answering.metrics(model)})
+
+    good = sum(one.good for one in data.training)
+    counts = f"{count(good)} good and {count(len(data.training) - good)} bad"
+    words = Words(f"{counts} answers for training", "answers", "KTO's loss per answer, over the held-out answers")
+    made = _stage(recipe, base, data, batches, kto(*how), judge, answering.sample, words)
+    return replace(made, model=model, try_it="quoth chat {}")
+
+
+def _how(recipe: Recipe, hardware: Hardware, world: World) -> dict[str, Any]:
+    """The shape of the batches and where they are computed, as keyword arguments."""
     run = recipe.run
-    return PairBatches(
-        data.training,
-        batch=run.batch,
-        context=recipe.model.context,
-        seed=run.seed,
-        accumulate=run.accumulate,
-        reference_N2=reference_N2,
-        world=world,
-        device=hardware.device,
-    )
+    shape = {"batch": run.batch, "accumulate": run.accumulate, "context": recipe.model.context, "seed": run.seed}
+    return {**shape, "world": world, "device": hardware.device}
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a stage says of itself: its training data, what a step learns from, and its loss."""
+
+    training: str
+    each: str
+    loss_is: str
+
+
+def _pairs(data: Split[Pair]) -> Words:
+    training = f"{count(len(data.training))} pairs of answers for training"
+    return Words(training, "pairs of answers", "nats per pair, over the held-out pairs")
 
 
 def _stage(
     recipe: Recipe,
     base: Base,
-    data: Split[Pair],
-    batches: PairBatches,
+    data: Split[Any],
+    batches: AnswerBatches,
     objective: Objective,
     judge: Callable[[GPT, Callable[[], bool]], Judgement],
     sample: Callable[[GPT, int, Callable[[str], None]], str],
+    words: Words,
 ) -> Stage:
-    """What both stages have in common."""
+    """What all these stages have in common."""
     return Stage(
         batches,
         objective,
@@ -99,22 +129,16 @@ def _stage(
         tokens_per_step=batches.tokens_per_step,
         tokenizer=base.tokenizer,
         data=data.name,
-        about=_about(data),
+        about=f"{data.name}: {words.training}, {count(len(data.held_out))} held out",
         facts={**base.facts, **data.facts},
-        per_step=f"{recipe.run.batch * recipe.run.accumulate} pairs of answers",
-        loss_is="nats per pair, over the held-out pairs",
+        per_step=f"{recipe.run.batch * recipe.run.accumulate} {words.each}",
+        loss_is=words.loss_is,
     )
 
 
 def _metrics(found: Agreement) -> dict[str, float]:
     names = ("accuracy", "accuracy_like_length", "longer_preferred", "calibration_error")
     return {name: value for name in names if (value := getattr(found, name)) is not None}
-
-
-def _about(data: Split[Pair]) -> str:
-    return (
-        f"{data.name}: {count(len(data.training))} pairs of answers for training, {count(len(data.held_out))} held out"
-    )
 
 
 def _compared(base: Base, pair: Pair, score: Sequence[float]) -> str:

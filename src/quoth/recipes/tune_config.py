@@ -10,7 +10,7 @@ from quoth.system.errors import InputError
 # The model writes so many answers at most before it learns from them.
 MOST_ANSWERS = 65_536
 
-StageName = Literal["sft", "reward", "dpo", "ppo", "grpo", "rloo"]
+StageName = Literal["sft", "reward", "dpo", "kto", "ppo", "grpo", "rloo"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class TuneConfig:
     """How a run is tuned after pretraining. A stage uses only some of these settings.
 
     Attributes:
-        stage: sft, reward, dpo, ppo, grpo or rloo.
+        stage: sft, reward, dpo, kto, ppo, grpo or rloo.
         lora: the rank of low-rank adapters, which are trained and saved alone; 0 trains all weights.
         lora_alpha: the weight of the adapters, divided by their rank; 0 takes twice the rank.
         lora_targets: the layers that get adapters: attention, mlp or all, or names such as query,value.
@@ -31,6 +31,8 @@ class TuneConfig:
         answer_tokens: the most tokens that an answer may have when the model writes one.
         beta: the weight of the KL divergence from the model before tuning.
         loss: the form of the loss on pairs: sigmoid (DPO's own) or ipo.
+        desirable_weight: the weight of good answers in the loss.
+        undesirable_weight: the weight of bad answers in the loss.
         reward: what scores answers: a reward model's run; or rules and FILE.py:FUNCTION, as in 0.5*ends,rule.py.
         true_reward: what scores answers beside the reward, to show whether they agree; it teaches nothing.
         answers: how many answers the model writes before it learns from them.
@@ -58,6 +60,8 @@ class TuneConfig:
     answer_tokens: int = 64
     beta: float = 0.1
     loss: Literal["sigmoid", "ipo"] = "sigmoid"
+    desirable_weight: float = 1.0
+    undesirable_weight: float = 1.0
     reward: str = ""
     true_reward: str = ""
     answers: int = 128
@@ -89,7 +93,8 @@ class TuneConfig:
         for name in ("epochs", "temperature", "clip_ratio"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be more than 0, not {getattr(self, name)}.")
-        for name in ("lora", "lora_alpha", "beta", "value_weight", "entropy", "replay_weight"):
+        not_negative = ("lora", "lora_alpha", "beta", "value_weight", "entropy", "replay_weight")
+        for name in (*not_negative, "desirable_weight", "undesirable_weight"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}.")
         if not 0 <= self.gae_lambda <= 1:
@@ -116,6 +121,7 @@ USES: dict[str, tuple[str, ...]] = {
     "sft": (*_DATA, *_LORA, "me", "replay", "replay_weight", "answer_tokens"),
     "reward": _DATA,
     "dpo": (*_DATA, *_LORA, "beta", "loss", "answer_tokens"),
+    "kto": (*_DATA, *_LORA, "beta", "desirable_weight", "undesirable_weight", "answer_tokens"),
     "ppo": (*_POLICY, "value_weight", "gae_lambda"),
     "grpo": (*_POLICY, "group"),
     "rloo": (*_POLICY, "group"),

@@ -10,21 +10,23 @@ from typing import Any
 from quoth.model.lora import is_adapted
 from quoth.recipes.base import Base, open_base
 from quoth.recipes.dial import EAGER, REFERENCE, REHEARSAL_STEPS, compile_seconds, step_seconds
-from quoth.recipes.preferences import dpo_stage, reward_stage
+from quoth.recipes.preferences import dpo_stage, kto_stage, reward_stage
 from quoth.recipes.recipe import Recipe, Setting, Settings, with_origins
 from quoth.recipes.reinforcement import reinforcement
 from quoth.recipes.sft import row_length, sft
 from quoth.recipes.stage import Stage
-from quoth.recipes.tuning_data import Split, conversations, pairs, prompts
+from quoth.recipes.tuning_data import Split, conversations, pairs, prompts, ratings
 from quoth.system.device import Hardware
 from quoth.system.world import World
 from quoth.text.packing import Example
+from quoth.tune.ratings import Rating
 
 # Models up to this size are finetuned as pretraining trains them; the matrices of larger ones would cost Muon too much.
 SMALL_MODEL = 20_000_000
 # How many tokens a step of finetuning has. What is to be learned is little, and many small steps learn it soonest.
 STEP_TOKENS = 1024
-# How many pairs a step has, and how often a model writes answers to learn from, if nothing else is asked for.
+# How many pairs or rated answers a step has, and how often a model writes answers to learn from, if nothing else is
+# asked for.
 PAIRS, ITERATIONS = 32, 60
 
 
@@ -110,6 +112,17 @@ def _choose_pairs(rate: float, large: float) -> Callable[[Base, Split[Any], Sett
     return choose
 
 
+def _choose_ratings(base: Base, data: Split[Rating], known: Settings) -> Settings:
+    """As for pairs; and the kind of answers of which there are fewer weighs as much, together, as the other."""
+    good = sum(one.good for one in data.training)
+    bad = len(data.training) - good
+    why = f"tune: {good:,} good and {bad:,} bad answers"
+    most = max(good, bad)
+    weights = {"desirable_weight": most / good if good else 1.0, "undesirable_weight": most / bad if bad else 1.0}
+    chosen = {name: Setting(weight, why) for name, weight in weights.items()}
+    return {**_choose_pairs(1e-4, 5e-6)(base, data, known), **chosen}
+
+
 def _choose_policy(base: Base, data: Split[Any], known: Settings) -> Settings:
     period = known["passes"].value * known["minibatches"].value
     why = f"tune: {ITERATIONS} times answers, {period} steps for each"
@@ -124,6 +137,7 @@ KINDS = {
     "sft": Kind(conversations, _choose_sft, sft),
     "reward": Kind(pairs, _choose_pairs(5e-4, 2e-5), reward_stage),
     "dpo": Kind(pairs, _choose_pairs(1e-4, 5e-6), dpo_stage),
+    "kto": Kind(ratings, _choose_ratings, kto_stage),
     "ppo": Kind(prompts, _choose_policy, reinforcement),
     "grpo": Kind(prompts, _choose_policy, reinforcement),
     "rloo": Kind(prompts, _choose_policy, reinforcement),
@@ -135,6 +149,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "sft": {**_DATA, "epochs": 3.0, "cooldown": 0.6, "replay": 0.3, "replay_weight": 5.0},
     "reward": {**_DATA, "epochs": 4.0, "compile": "off"},
     "dpo": {**_DATA, "epochs": 2.0, "beta": 0.1, "compile": "off"},
+    "kto": {**_DATA, "epochs": 2.0, "beta": 0.1, "compile": "off"},
     "ppo": {**_POLICY, "beta": 0.2},
     "grpo": {**_POLICY, "beta": 0.02},
     "rloo": {**_POLICY, "beta": 0.02},

@@ -1,4 +1,4 @@
-"""What stages of tuning read: conversations, pairs of answers and prompts, as ids, and a part of them held out."""
+"""What stages of tuning read: conversations, pairs of answers, rated answers, prompts; as ids, a part held out."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from quoth.system.errors import InputError
 from quoth.text.chat import TemplateError
 from quoth.text.packing import Example
 from quoth.tune.answers import Prompt
-from quoth.tune.conversation import Conversation, Messages, Preference, Prompted, split
+from quoth.tune.conversation import Conversation, Messages, Preference, Prompted, Rated, split
 from quoth.tune.pairs import Pair
-from quoth.tune.read import read_conversations, read_preferences, read_prompts
+from quoth.tune.ratings import Rating
+from quoth.tune.read import read_conversations, read_preferences, read_prompts, read_rated
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Prompted)
@@ -77,6 +78,23 @@ def pairs(base: Base, known: Mapping[str, Any]) -> Split[Pair]:
     return _split(base, known, read_preferences(known["data"]), pair, "pairs of answers")
 
 
+def ratings(base: Base, known: Mapping[str, Any]) -> Split[Rating]:
+    """Answers that somebody found good or bad; a pair is one of each.
+
+    Raises:
+        InputError: the data cannot be read, or is not made of rated answers.
+    """
+    context = base.model.config.context
+
+    def rating(one: Rated) -> Rating | None:
+        with naming(one.where):
+            prompt = base.prompt_ids(one.prompt)
+        made = Rating(prompt, _answer(base, one, one.completion, len(prompt)), one.label)
+        return made if made.longest <= context else None
+
+    return _split(base, known, read_rated(known["data"]), rating, "rated answers")
+
+
 def prompts(base: Base, known: Mapping[str, Any]) -> Split[Prompt]:
     """Prompts, to which the model writes answers; answers in the data are not read.
 
@@ -105,7 +123,7 @@ def naming(where: str) -> Iterator[None]:
         raise InputError(f"{where}: {error}") from error
 
 
-def _answer(base: Base, one: Preference, answer: Messages, begins: int) -> list[int]:
+def _answer(base: Base, one: Preference | Rated, answer: Messages, begins: int) -> list[int]:
     """An answer's ids after its prompt, up to and with its end token."""
     messages = [*one.prompt, *answer]
     with naming(one.where):

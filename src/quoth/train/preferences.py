@@ -125,7 +125,7 @@ def kto(beta: float = 0.1, desirable: float = 1.0, undesirable: float = 1.0) -> 
 
     Returns:
         An objective. Its metrics are `kl`; `margin`, the mean of ±(β (log π − log π_ref) − z); and `accuracy`, the
-        share of answers for which that is above 0.
+        share of answers whose reward, β (log π − log π_ref), is above 0 if they are good and below 0 if they are bad.
     """
 
     def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -133,16 +133,50 @@ def kto(beta: float = 0.1, desirable: float = 1.0, undesirable: float = 1.0) -> 
         if (other_B := batch.more.get("mismatched_B")) is not None and other_B.any():
             others, own = _rows(batch, other_B.bool()), _rows(batch, ~other_B.bool())
             with torch.no_grad():
-                kl = (answer_log_probs(model, others) - others.more["reference_B"]).mean().clamp_min(0)
+                kl = baseline(answer_log_probs(model, others) - others.more["reference_B"])
         good_B = own.more["desirable_B"].bool()
         ratio_B = answer_log_probs(model, own) - own.more["reference_B"]
-        gain_B = beta * torch.where(good_B, ratio_B - kl, kl - ratio_B)
-        short_B = (-gain_B).sigmoid()
-        loss_B = torch.where(good_B, desirable * short_B, undesirable * short_B)
-        told = gain_B.detach()
-        return loss_B.sum(), {"kl": kl * len(told), "margin": told.sum(), "accuracy": (told > 0).float().sum()}
+        loss_B, gain_B = kto_losses(ratio_B, good_B, kl, beta, desirable, undesirable)
+        right_B = right_signs(ratio_B.detach(), good_B)
+        return loss_B.sum(), {"kl": kl * len(gain_B), "margin": gain_B.detach().sum(), "accuracy": right_B.sum()}
 
     return objective
+
+
+def kto_losses(
+    ratio_B: Tensor, good_B: Tensor, kl: Tensor, beta: float, desirable: float, undesirable: float
+) -> tuple[Tensor, Tensor]:
+    """KTO's loss of each answer, and ±(β (log π − log π_ref) − z), of which it is made: (B,) and (B,).
+
+    Args:
+        ratio_B: log π − log π_ref.
+        good_B: whether somebody found the answer good.
+        kl: what `baseline` says; z is β times it.
+
+    >>> kto_losses(torch.zeros(2), torch.tensor([True, False]), torch.tensor(0.0), 0.1, 1.0, 2.0)[0]
+    tensor([0.5000, 1.0000])
+    """
+    gain_B = beta * torch.where(good_B, ratio_B - kl, kl - ratio_B)
+    short_B = (-gain_B).sigmoid()
+    return torch.where(good_B, desirable * short_B, undesirable * short_B), gain_B
+
+
+def baseline(ratio_B: Tensor) -> Tensor:
+    """The KL between policy and reference, from log π − log π_ref of answers to other prompts: (), at least 0.
+
+    >>> baseline(torch.tensor([-1.0, 4.0])), baseline(torch.tensor([-4.0, 1.0]))
+    (tensor(1.5000), tensor(0.))
+    """
+    return ratio_B.mean().clamp_min(0)
+
+
+def right_signs(ratio_B: Tensor, good_B: Tensor) -> Tensor:
+    """1 where log π − log π_ref of a good answer is above 0 or that of a bad one below 0, and 0.5 where it is 0: (B,).
+
+    >>> right_signs(torch.tensor([2.0, 2.0, 0.0]), torch.tensor([True, False, True]))
+    tensor([1.0000, 0.0000, 0.5000])
+    """
+    return 0.5 + 0.5 * torch.where(good_B, ratio_B, -ratio_B).sign()
 
 
 def _pair_metrics(reward_B: Tensor) -> dict[str, Tensor]:

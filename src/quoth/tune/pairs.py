@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from quoth.system.errors import InputError
-from quoth.system.world import World
-from quoth.text.batches import Batch, shares, shuffled_places
+from quoth.text.batches import Batch
 from quoth.text.packing import padded
-from quoth.train.evaluate import Interrupted
-
-# Rows are filled up to a multiple of this, so that there are few shapes.
-MULTIPLE = 16
-# How many pairs are measured at once.
-MEASURED = 32
+from quoth.tune.answer_batches import AnswerBatches, Row, measured
 
 
 @dataclass(frozen=True)
@@ -43,65 +39,32 @@ def pair_batch(pairs: Sequence[Pair], length: int = 0) -> Batch:
     (1.0, tensor([[2, 3],
             [4, 3]]))
     """
-    rows = [(one.prompt, answer) for one in pairs for answer in (one.chosen, one.rejected)]
-    return replace(padded(rows, length), units=float(len(pairs)))
+    return replace(padded(_rows(pairs), length), units=float(len(pairs)))
 
 
-class PairBatches:
-    """Pairs in batches, each seen once an epoch; `batches[step]` depends on the seed, the step and the rank alone.
+class PairBatches(AnswerBatches):
+    """Pairs in batches.
 
     Args:
         pairs: none is longer than the model's context.
-        batch: the number of pairs in a microbatch.
-        context: the model's context.
         reference_N2: the log-probabilities of each pair's answers under the model before tuning, if the objective
             needs them; see `each_answer`.
+        how: `batch`, `context`, `seed` and what else `AnswerBatches` takes.
     """
 
-    def __init__(
-        self,
-        pairs: Sequence[Pair],
-        *,
-        batch: int,
-        context: int,
-        seed: int,
-        accumulate: int = 1,
-        reference_N2: Tensor | None = None,
-        world: World | None = None,
-        device: torch.device | str = "cpu",
-    ) -> None:
+    def __init__(self, pairs: Sequence[Pair], *, reference_N2: Tensor | None = None, **how: Any) -> None:
         if not pairs:
             raise InputError("There are no pairs to learn from.")
-        self.pairs, self.batch, self.accumulate, self.seed = pairs, batch, accumulate, seed
-        self.reference_N2, self.world, self.device = reference_N2, world or World(), device
-        self.microbatch, self.share = shares(batch, accumulate, self.world.size)
-        # A scorer reads one token more than a row holds.
-        longest = max(one.longest for one in pairs)
-        self.length = max(longest - 1, min(context - 1, -(-longest // MULTIPLE) * MULTIPLE))
+        self.pairs, self.reference_N2 = pairs, reference_N2
+        super().__init__(len(pairs), rows=2, longest=max(one.longest for one in pairs), **how)
 
-    @property
-    def per_epoch(self) -> float:
-        """How many steps see each pair once."""
-        return len(self.pairs) / (self.batch * self.accumulate)
-
-    @property
-    def tokens_per_step(self) -> int:
-        """The number of tokens in a step's rows, of all ranks together, filled up to one length."""
-        return 2 * self.batch * self.accumulate * self.length
-
-    def __getitem__(self, step: int) -> list[Batch]:
-        first = step * self.batch * self.accumulate + self.world.rank * self.share
-        order = shuffled_places(np.arange(first, first + self.share), len(self.pairs), self.seed)
-        return [self._batch(order[at : at + self.microbatch]) for at in range(0, self.share, self.microbatch)]
-
-    def _batch(self, numbers: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Batch:
+    def of(self, numbers: NDArray[np.int64]) -> Batch:
         batch = pair_batch([self.pairs[n] for n in numbers.tolist()], self.length)
-        if self.reference_N2 is not None:
-            batch = replace(batch, more={"reference_B": self.reference_N2[torch.from_numpy(numbers)].flatten()})
-        return batch.to(self.device)
+        if self.reference_N2 is None:
+            return batch
+        return replace(batch, more={"reference_B": self.reference_N2[torch.from_numpy(numbers)].flatten()})
 
 
-@torch.no_grad()
 def each_answer(
     measure: Callable[[nn.Module, Batch], Tensor],
     model: nn.Module,
@@ -116,13 +79,11 @@ def each_answer(
     Raises:
         Interrupted: `go_on`, which is called before each batch, returned false.
     """
-    model.eval()
-    device, parts = next(model.parameters()).device, []
-    for at in range(0, len(pairs), MEASURED):
-        if not go_on():
-            raise Interrupted
-        parts.append(measure(model, pair_batch(pairs[at : at + MEASURED]).to(device)).float().cpu().view(-1, 2))
-    return torch.cat(parts)
+    return measured(measure, model, _rows(pairs), go_on).view(-1, 2)
+
+
+def _rows(pairs: Sequence[Pair]) -> list[Row]:
+    return [(one.prompt, answer) for one in pairs for answer in (one.chosen, one.rejected)]
 
 
 @dataclass(frozen=True)
