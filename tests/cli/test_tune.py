@@ -76,6 +76,42 @@ def test_bad_input_is_one_sentence(words: list[str], said: str, capsys: pytest.C
     assert not Path("runs").exists()
 
 
+def test_eval_judges_what_was_tuned(capsys: pytest.CaptureFixture[str]) -> None:
+    tune = ["tune", "sft", "base", "chats.jsonl", "--out", "tuned", "--steps", "3", *MACHINE.split(), "--json"]
+    assert dispatch(tune) == 0
+    known = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert dispatch(["eval", "tuned", "--checkpoint", "last", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["stage"] == "sft" and found["ended"] == known["ended"] and found["held_out"] >= 1
+    assert dispatch(["eval", "tuned"]) == 0
+    shown = capsys.readouterr().out
+    assert "tuned on what tuned held out of chats.jsonl" in shown and "  plain text loss  " in shown
+    assert dispatch(["eval", "tuned", "--data", "text.txt", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tokens"] > 1000
+    assert dispatch(["eval", "tuned", "--against", "base", "--reward", "ends", "--data", "chats.jsonl", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["total"] == 8 and found["win_rate_interval"][0] <= found["win_rate"] <= found["win_rate_interval"][1]
+    assert dispatch(["eval", "tuned", "--against", "base", "--reward", "ends"]) == 0
+    assert "with 95% confidence" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["tuned", "--against", "base"], "needs both --against RUN and --reward REWARD"),
+        (["base", "--against", "base", "--reward", "ends"], "base was not tuned, so it has no held-out prompts"),
+        (["base", "--against", "none", "--reward", "ends", "--data", "chats.jsonl"], "There is no run 'none'"),
+        (["base", "--against", "base", "--reward", "endz", "--data", "chats.jsonl"], "There is no rule 'endz'"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_sentence(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dispatch(["eval", *words]) == 2
+    told = capsys.readouterr().err
+    assert said in told and told.startswith("quoth: ") and told.count("\n") == 1
+
+
 def test_a_tuned_runs_config_is_not_for_training(capsys: pytest.CaptureFixture[str]) -> None:
     tune = ["tune", "sft", "base", "chats.jsonl", "--out", "tuned", "--steps", "1", *MACHINE.split(), "--json"]
     assert dispatch(tune) == 0

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import random
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from recipes.runs import begin, resume
+from recipes.runs import resume
+from recipes.tuned import STAGES, WORDS, make_base, said, tune, write
 
 from quoth.recipes.events import Evaluated, Trained
-from quoth.recipes.session import Session
-from quoth.recipes.start_tuning import start_tuning
 from quoth.recipes.tuning import KINDS
 from quoth.system.errors import InputError
-from quoth.system.world import World
 from quoth.train.checkpoint import load
 from quoth.train.keeper import checkpoints, kept
 from quoth.train.run import read_metrics
@@ -25,56 +21,10 @@ from quoth.tune.score import load_scorer
 
 pytestmark = pytest.mark.usefixtures("place")
 
-WORDS = ["king", "queen", "sea", "love", "night", "day"]
-REWARD = """
-def sea(prompt, answer):
-    return float('sea' in answer) - 0.01 * len(answer)
-
-def letter(prompt, answer):
-    return answer.count('e') / 8
-"""
-FLAGS: dict[str, Any] = {"threads": 1, "dtype": "float32", "device": "cpu", "sample_tokens": 12, "seed": 3}
-POLICY = {"answers": 16, "answer_tokens": 8, "reward": "rule.py:sea", "steps": 12, "evaluate_every": 4}
-STAGES: dict[str, dict[str, Any]] = {
-    "sft": {"steps": 12, "compile": "off", "replay": 0.25},
-    "reward": {"steps": 12},
-    "dpo": {"steps": 12},
-    "kto": {"steps": 12},
-    "ppo": POLICY,
-    "grpo": {**POLICY, "group": 4},
-    "rloo": {**POLICY, "group": 4},
-}
-
-DATA = {"sft": "chats.jsonl", "reward": "pairs.jsonl", "dpo": "pairs.jsonl", "kto": "rated.jsonl"}
-
 
 @pytest.fixture(autouse=True)
 def base(place: Path) -> None:
-    """A run whose model can be tuned, and data for each stage."""
-    list(begin("base", steps=10).events())
-    rng = random.Random(1)
-    asked = [f"{one} {rng.choice(WORDS)}" for one in WORDS for _ in range(4)]
-    _write("chats.jsonl", [{"messages": [_said("user", a), _said("assistant", rng.choice(WORDS))]} for a in asked])
-    pairs = [{"prompt": a, "chosen": f"sea {rng.choice(WORDS)}", "rejected": rng.choice(WORDS)} for a in asked]
-    _write("pairs.jsonl", [one for one in pairs if one["chosen"] != one["rejected"]])
-    rated = [{"prompt": a, "completion": rng.choice(WORDS), "label": rng.random() < 0.3} for a in asked]
-    _write("rated.jsonl", rated)
-    _write("prompts.jsonl", [{"messages": [_said("user", a)]} for a in asked])
-    Path("rule.py").write_text(REWARD)
-
-
-def _said(role: str, content: str) -> dict[str, str]:
-    return {"role": role, "content": content}
-
-
-def _write(name: str, rows: list[dict[str, Any]]) -> None:
-    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def tune(stage: str, out: str = "tuned", **flags: Any) -> Session:
-    data = DATA.get(stage, "prompts.jsonl")
-    given = {"data": data, **FLAGS, **STAGES[stage], **flags}
-    return start_tuning(stage, "base", None, given, out, time.monotonic(), World())
+    make_base()
 
 
 def saved(run: str) -> dict[str, bytes]:
@@ -98,7 +48,7 @@ def test_a_stage_learns_and_goes_on_after_a_break_to_the_same_bits(stage: str) -
 
 def test_what_does_not_fit_is_left_out_and_said() -> None:
     with Path("chats.jsonl").open("a") as file:
-        file.write(json.dumps({"messages": [_said("user", "day " * 20), _said("assistant", "sea")]}) + "\n")
+        file.write(json.dumps({"messages": [said("user", "day " * 20), said("assistant", "sea")]}) + "\n")
     assert tune("sft").remarks == ["1 of 25 conversations are left out, since they do not fit into the context."]
 
 
@@ -126,7 +76,7 @@ def test_a_reward_model_is_not_a_language_model() -> None:
 def test_answers_that_are_rated_good_become_likelier_than_bad_ones() -> None:
     rates = {"learning_rate": 3e-3, "embedding_learning_rate": 3e-3}
     rows = [{"prompt": one, "chosen": f"sea {one}", "rejected": f"{one} night"} for one in WORDS * 4]
-    _write("pairs.jsonl", rows)
+    write("pairs.jsonl", rows)
     events = list(tune("kto", data="pairs.jsonl", steps=40, seed=4, **rates).events())
     first, *_, last = [event.judgement for event in events if isinstance(event, Evaluated)]
     assert first.loss == pytest.approx(0.5, abs=1e-6) and first.metrics["accuracy"] == 0.5
@@ -174,7 +124,7 @@ def test_ppo_learns_from_a_reward_model_and_begins_its_critic_with_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "flags", "said"),
+    ("stage", "flags", "told"),
     [
         ("sft", {"data": "nowhere.jsonl"}, "nowhere.jsonl"),
         ("ppo", {"reward": ""}, "needs --reward"),
@@ -182,8 +132,8 @@ def test_ppo_learns_from_a_reward_model_and_begins_its_critic_with_it() -> None:
         ("sft", {"replay": 1.0}, "replay is a share"),
     ],
 )
-def test_what_cannot_be_tuned_is_said(stage: str, flags: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_what_cannot_be_tuned_is_said(stage: str, flags: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
         tune(stage, **flags)
     assert not Path("tuned").exists()
 
@@ -200,6 +150,6 @@ def test_data_that_changed_is_not_gone_on_with() -> None:
         if isinstance(event, Trained):
             session.stop = "interrupted"
     with Path("chats.jsonl").open("a") as file:
-        file.write(json.dumps({"messages": [_said("user", "day"), _said("assistant", "sea")]}) + "\n")
+        file.write(json.dumps({"messages": [said("user", "day"), said("assistant", "sea")]}) + "\n")
     with pytest.raises(InputError, match=r"chats.jsonl has changed since"):
         resume("tuned")

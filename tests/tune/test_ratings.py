@@ -32,7 +32,7 @@ def test_no_prompt_keeps_an_answer_of_its_own() -> None:
 
 
 def test_one_prompt_is_too_few() -> None:
-    with pytest.raises(InputError, match="needs two prompts to learn from"):
+    with pytest.raises(InputError, match="needs two prompts"):
         mismatched([RATINGS[0], RATINGS[2]])
 
 

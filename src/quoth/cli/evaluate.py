@@ -1,26 +1,37 @@
-"""`quoth eval`: compute the exact loss over the whole validation split, or over a file."""
+"""`quoth eval`: compute the exact loss over held-out text or answers, or compare answers with another run's."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from quoth.cli.arguments import parse
 from quoth.cli.output import console, print_json, warn
+from quoth.system.errors import InputError
+
+if TYPE_CHECKING:
+    from quoth.system.device import Hardware
 
 
 @dataclass
 class Arguments:
-    """Compute a run's exact loss over its whole validation split, or over a file.
+    """Judge a run by what it has not learned from: its validation split, the answers that it held out, or a file.
+
+    A pretrained run is judged by its exact loss over text. A tuned run is judged by what its stage measures, such as
+    the loss of held-out answers and the share of its own answers that end. With --against, both runs answer the
+    held-out prompts, and a reward says whose answers are better.
 
     Attributes:
         run: a run's folder, its name, or latest; or RUN+ADAPTER.
-        data: a text to judge the run by, all of it, instead of the run's validation split.
-        separator: what stands between documents of that text, as for `quoth train`.
+        data: all of a text to judge the run by, instead of its validation split; of a tuned run, also rows such as it
+            was tuned on, in JSON Lines, JSON, CSV or Parquet.
+        separator: what stands between documents of a text, as for `quoth train`.
         column: the column that holds the text of a table, as for `quoth train`.
         checkpoint: which of the run's checkpoints to judge, best or last.
+        against: another run, whose answers to the same prompts the run's answers are compared with.
+        reward: what compares them: a reward model's run, or rules and FILE.py:FUNCTION, as for `quoth tune grpo`.
         dtype: the number type to compute in; auto takes what is fastest here.
         json: print one JSON object on stdout.
     """
@@ -30,13 +41,40 @@ class Arguments:
     separator: str = ""
     column: str = ""
     checkpoint: Literal["best", "last"] = "best"
+    against: Annotated[str | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    reward: Annotated[str | None, tyro.conf.arg(metavar="REWARD", help_behavior_hint="")] = None
     dtype: Literal["auto", "bfloat16", "float32"] = "float32"
     json: bool = False
 
 
 def main(arguments: list[str], started: float) -> None:
     a = parse(Arguments, arguments, "eval")
+    if bool(a.against) != bool(a.reward):
+        raise InputError("A comparison of answers needs both --against RUN and --reward REWARD.")
 
+    from quoth.recipes.held_out import has_rows, recipe_of
+    from quoth.system.device import choose
+
+    hardware = choose(dtype=a.dtype, compile=False)
+    if a.against:
+        values, lines = _compared(a, hardware)
+    elif recipe_of(a.run).tune and (not a.data or (has_rows(a.data) and not (a.column or a.separator))):
+        values, lines = _held_out(a, hardware)
+    else:
+        values, lines = _text(a, hardware)
+    if a.json:
+        print_json(values)
+        return
+    screen = console(False)
+    (name, about), *rest = lines
+    screen.print(f"[bold]{name}[/] {about}")
+    width = max(len(name) for name, _ in rest)
+    for name, value in rest:
+        screen.print(f"  {name:<{width}}  {value}")
+
+
+def _text(a: Arguments, hardware: Hardware) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """The exact loss over text."""
     import numpy as np
     from numpy.typing import NDArray
     from rich.markup import escape
@@ -44,11 +82,9 @@ def main(arguments: list[str], started: float) -> None:
     from quoth.recipes.load_run import load_run
     from quoth.recipes.open_again import open_again
     from quoth.recipes.recipe import read_recipe
-    from quoth.system.device import choose
     from quoth.text.corpus import encode_all
     from quoth.train.evaluate import evaluate
 
-    hardware = choose(dtype=a.dtype, compile=False)
     run = load_run(a.run, a.checkpoint, hardware.device, warn)
     checkpoint = run.checkpoint
     if a.data:
@@ -72,11 +108,68 @@ def main(arguments: list[str], started: float) -> None:
         "perplexity": result.perplexity,
         "tokens": result.tokens,
     }
-    if a.json:
-        print_json(values)
-        return
-    screen = console(False)
-    screen.print(f"[bold]{escape(run.name)}[/] on {escape(where)}, all {result.tokens:,} tokens, nothing sampled:")
-    screen.print(f"  loss           {result.loss:.4f} nats per token")
-    screen.print(f"  bits per byte  {result.bits_per_byte:.4f}")
-    screen.print(f"  perplexity     {result.perplexity:.3f}")
+    return values, [
+        (escape(run.name), f"on {escape(where)}, all {result.tokens:,} tokens, nothing sampled:"),
+        ("loss", f"{result.loss:.4f} nats per token"),
+        ("bits per byte", f"{result.bits_per_byte:.4f}"),
+        ("perplexity", f"{result.perplexity:.3f}"),
+    ]
+
+
+def _held_out(a: Arguments, hardware: Hardware) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """What the stage of a tuned run measures."""
+    from rich.markup import escape
+
+    from quoth.recipes.held_out import judge_held_out
+    from quoth.system.words import count
+
+    found = judge_held_out(a.run, a.checkpoint, a.data or "", hardware, warn)
+    judged = found.judgement
+    values = {
+        "run": found.run,
+        "data": found.data,
+        "checkpoint": found.checkpoint,
+        "stage": found.stage,
+        "held_out": found.items,
+        "loss": judged.loss,
+        **judged.metrics,
+    }
+    return values, [
+        (escape(found.run), f"on {escape(found.data)}, {count(found.items)} in all:"),
+        ("loss", f"{judged.loss:.4f} {found.loss_is}"),
+        *((name.replace("_", " "), f"{value:.4f}") for name, value in judged.metrics.items()),
+    ]
+
+
+def _compared(a: Arguments, hardware: Hardware) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """How often the run's answers are better than another run's."""
+    from dataclasses import asdict
+
+    from rich.markup import escape
+
+    from quoth.recipes.held_out import recipe_of, settings_of
+    from quoth.recipes.tune_config import TuneConfig
+    from quoth.recipes.tuning_data import all_prompts, held_out_prompts
+    from quoth.recipes.win_rate import open_answering, win_rate
+
+    assert a.against and a.reward
+    recipe = recipe_of(a.run)
+    if a.data:
+        asked = all_prompts(a.data)
+    elif recipe.tune:
+        asked = held_out_prompts(recipe.tune.stage, settings_of(recipe))
+    else:
+        raise InputError(f"{a.run} was not tuned, so it has no held-out prompts; give --data FILE.")
+    tokens = recipe.tune.answer_tokens if recipe.tune else TuneConfig.answer_tokens
+    name, run = open_answering(a.run, a.checkpoint, hardware, warn)
+    other_name, other = open_answering(a.against, a.checkpoint, hardware, warn)
+    found = win_rate(run, other, asked, a.reward, hardware, warn, tokens=tokens, seed=recipe.run.seed)
+    low, high = found.interval
+    numbers = {"win_rate": found.share, "win_rate_interval": [low, high], **asdict(found)}
+    values = {"run": name, "against": other_name, "judged_by": a.reward, **numbers}
+    return values, [
+        (escape(name), f"against {escape(other_name)}, judged by {escape(a.reward)}:"),
+        ("win rate", f"{found.share:.1%}, and with 95% confidence {low:.1%} to {high:.1%}; a tie counts half"),
+        ("comparisons", f"{found.total:,}, of which {found.ties:,} are ties; {found.left_out:,} prompts left out"),
+        ("mean reward", f"{found.reward:.3f}, and of the other run {found.other_reward:.3f}"),
+    ]

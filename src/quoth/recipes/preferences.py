@@ -9,6 +9,7 @@ from typing import Any
 from quoth.model.gpt import GPT
 from quoth.recipes.answering import Answering
 from quoth.recipes.base import Base
+from quoth.recipes.judging import Judging
 from quoth.recipes.recipe import Recipe
 from quoth.recipes.stage import Judgement, Stage
 from quoth.recipes.tuning_data import Split
@@ -22,17 +23,25 @@ from quoth.tune.pairs import Agreement, Pair, PairBatches, agreement, each_answe
 from quoth.tune.ratings import HeldRatings, RatedBatches, Rating
 from quoth.tune.score import scorer_of
 
+PER_PAIR = "nats per pair, over the held-out pairs"
+
+
+def reward_judging(recipe: Recipe, base: Base, data: Split[Pair], hardware: Hardware, world: World) -> Judging:
+    """How well a reward model agrees with what people preferred, over held-out pairs."""
+
+    def judge(model: GPT, go_on: Callable[[], bool]) -> Judgement:
+        with hardware.autocast():
+            found = agreement(each_answer(scores, model, data.held_out, go_on), data.held_out)
+        return Judgement(found.loss, _metrics(found))
+
+    return Judging(judge, PER_PAIR)
+
 
 def reward_stage(recipe: Recipe, base: Base, data: Split[Pair], hardware: Hardware, world: World) -> Stage:
     """The stage in which a copy of the model learns to score answers as people prefer them (Bradley and Terry 1952).
 
     Its loss is the mean of −log σ(score of the preferred answer − score of the other), over held-out pairs.
     """
-
-    def judge(model: GPT, go_on: Callable[[], bool]) -> Judgement:
-        with hardware.autocast():
-            found = agreement(each_answer(scores, model, data.held_out, go_on), data.held_out)
-        return Judgement(found.loss, _metrics(found))
 
     def sample(model: GPT, tokens: int, say: Callable[[str], None]) -> str:
         shown = data.held_out[:3]
@@ -41,8 +50,35 @@ def reward_stage(recipe: Recipe, base: Base, data: Split[Pair], hardware: Hardwa
         return "\n".join(_compared(base, pair, row) for pair, row in zip(shown, score_N2.tolist(), strict=True))
 
     batches = PairBatches(data.training, **_how(recipe, hardware, world))
-    made = _stage(recipe, base, data, batches, bradley_terry, judge, sample, _pairs(data))
+    judging = reward_judging(recipe, base, data, hardware, world)
+    made = _stage(recipe, base, data, batches, bradley_terry, judging, sample, _pairs(data))
     return replace(made, model=scorer_of(base.model), try_it="quoth tune ppo RUN PROMPTS --reward {}")
+
+
+def dpo_judging(
+    recipe: Recipe,
+    base: Base,
+    data: Split[Pair],
+    hardware: Hardware,
+    world: World,
+    answering: Answering | None = None,
+) -> Judging:
+    """How well the rewards that DPO implies agree with what people preferred, and how the model answers.
+
+    The reference is the base's model as it is now. `answering` is made if it is not given.
+    """
+    assert recipe.tune
+    beta, asked = recipe.tune.beta, answering or Answering(recipe, base, data.prompts, hardware)
+    with hardware.autocast():
+        before_N2 = each_answer(answer_log_probs, base.model.to(hardware.device), data.held_out)
+
+    def judge(model: GPT, go_on: Callable[[], bool]) -> Judgement:
+        with hardware.autocast():
+            after_N2 = each_answer(answer_log_probs, model, data.held_out, go_on)
+        found = agreement(beta * (after_N2 - before_N2), data.held_out)
+        return Judgement(found.loss, {"accuracy": found.accuracy, **asked.metrics(model)})
+
+    return Judging(judge, PER_PAIR)
 
 
 def dpo_stage(recipe: Recipe, base: Base, data: Split[Pair], hardware: Hardware, world: World) -> Stage:
@@ -51,18 +87,37 @@ def dpo_stage(recipe: Recipe, base: Base, data: Split[Pair], hardware: Hardware,
     assert tune
     model = base.model.to(hardware.device)
     with hardware.autocast():
-        before, held_before = (each_answer(answer_log_probs, model, part) for part in (data.training, data.held_out))
+        before_N2 = each_answer(answer_log_probs, model, data.training)
     answering = Answering(recipe, base, data.prompts, hardware)
+    judging = dpo_judging(recipe, base, data, hardware, world, answering)
+    batches = PairBatches(data.training, reference_N2=before_N2, **_how(recipe, hardware, world))
+    made = _stage(recipe, base, data, batches, dpo(tune.beta, tune.loss), judging, answering.sample, _pairs(data))
+    return replace(made, model=model, try_it="quoth chat {}")
+
+
+def kto_judging(
+    recipe: Recipe,
+    base: Base,
+    data: Split[Rating],
+    hardware: Hardware,
+    world: World,
+    answering: Answering | None = None,
+) -> Judging:
+    """How well the rewards that KTO implies agree with the ratings of held-out answers, and how the model answers.
+
+    The reference is the base's model as it is now. `answering` is made if it is not given.
+    """
+    tune, asked = recipe.tune, answering or Answering(recipe, base, data.prompts, hardware)
+    assert tune
+    with hardware.autocast():
+        held = HeldRatings(data.held_out, data.training, base.model.to(hardware.device))
 
     def judge(model: GPT, go_on: Callable[[], bool]) -> Judgement:
         with hardware.autocast():
-            after = each_answer(answer_log_probs, model, data.held_out, go_on)
-        found = agreement(tune.beta * (after - held_before), data.held_out)
-        return Judgement(found.loss, {"accuracy": found.accuracy, **answering.metrics(model)})
+            found = held.judge(model, tune.beta, tune.desirable_weight, tune.undesirable_weight, go_on)
+        return Judgement(found.pop("loss"), {**found, **asked.metrics(model)})
 
-    batches = PairBatches(data.training, reference_N2=before, **_how(recipe, hardware, world))
-    made = _stage(recipe, base, data, batches, dpo(tune.beta, tune.loss), judge, answering.sample, _pairs(data))
-    return replace(made, model=model, try_it="quoth chat {}")
+    return Judging(judge, "KTO's loss per answer, over the held-out answers")
 
 
 def kto_stage(recipe: Recipe, base: Base, data: Split[Rating], hardware: Hardware, world: World) -> Stage:
@@ -72,19 +127,13 @@ def kto_stage(recipe: Recipe, base: Base, data: Split[Rating], hardware: Hardwar
     model = base.model.to(hardware.device)
     with hardware.autocast():
         batches = RatedBatches(data.training, model, **_how(recipe, hardware, world))
-        held = HeldRatings(data.held_out, data.training, model)
     answering = Answering(recipe, base, data.prompts, hardware)
-    how = tune.beta, tune.desirable_weight, tune.undesirable_weight
-
-    def judge(model: GPT, go_on: Callable[[], bool]) -> Judgement:
-        with hardware.autocast():
-            found = held.judge(model, *how, go_on)
-        return Judgement(found.pop("loss"), {**found, **answering.metrics(model)})
-
+    judging = kto_judging(recipe, base, data, hardware, world, answering)
+    objective = kto(tune.beta, tune.desirable_weight, tune.undesirable_weight)
     good = sum(one.good for one in data.training)
     counts = f"{count(good)} good and {count(len(data.training) - good)} bad"
-    words = Words(f"{counts} answers for training", "answers", "KTO's loss per answer, over the held-out answers")
-    made = _stage(recipe, base, data, batches, kto(*how), judge, answering.sample, words)
+    words = Words(f"{counts} answers for training", "answers")
+    made = _stage(recipe, base, data, batches, objective, judging, answering.sample, words)
     return replace(made, model=model, try_it="quoth chat {}")
 
 
@@ -97,16 +146,14 @@ def _how(recipe: Recipe, hardware: Hardware, world: World) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Words:
-    """What a stage says of itself: its training data, what a step learns from, and its loss."""
+    """What a stage says of its training data, and what a step learns from."""
 
     training: str
     each: str
-    loss_is: str
 
 
 def _pairs(data: Split[Pair]) -> Words:
-    training = f"{count(len(data.training))} pairs of answers for training"
-    return Words(training, "pairs of answers", "nats per pair, over the held-out pairs")
+    return Words(f"{count(len(data.training))} pairs of answers for training", "pairs of answers")
 
 
 def _stage(
@@ -115,7 +162,7 @@ def _stage(
     data: Split[Any],
     batches: AnswerBatches,
     objective: Objective,
-    judge: Callable[[GPT, Callable[[], bool]], Judgement],
+    judging: Judging,
     sample: Callable[[GPT, int, Callable[[str], None]], str],
     words: Words,
 ) -> Stage:
@@ -123,7 +170,7 @@ def _stage(
     return Stage(
         batches,
         objective,
-        judge,
+        judging.judge,
         sample,
         lambda: batches[0][0],
         tokens_per_step=batches.tokens_per_step,
@@ -132,7 +179,7 @@ def _stage(
         about=f"{data.name}: {words.training}, {count(len(data.held_out))} held out",
         facts={**base.facts, **data.facts},
         per_step=f"{recipe.run.batch * recipe.run.accumulate} {words.each}",
-        loss_is=words.loss_is,
+        loss_is=judging.loss_is,
     )
 
 

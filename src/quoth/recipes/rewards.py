@@ -137,15 +137,21 @@ def _before(tune: TuneConfig, base: Base, prompts: Sequence[Prompt], hardware: H
     return batch.to(next(base.model.parameters()).device)
 
 
+def accuracy_of(run: str | Path) -> float | None:
+    """The share of held-out pairs that a reward model was right about when its run ended; None if it did not say."""
+    path = find_run(str(run)) / "summary.json"
+    accuracy = read_json(path).get("accuracy") if path.exists() else None
+    return accuracy if isinstance(accuracy, float) else None
+
+
 def _check_accuracy(run: Path) -> None:
     """Refuse a reward model that is too often wrong about held-out pairs.
 
     Raises:
         InputError: it is.
     """
-    path = run / "summary.json"
-    accuracy = read_json(path).get("accuracy") if path.exists() else None
-    if isinstance(accuracy, float) and accuracy < LEAST_ACCURACY:
+    accuracy = accuracy_of(run)
+    if accuracy is not None and accuracy < LEAST_ACCURACY:
         raise InputError(
             f"The reward model {run.name} is right about {accuracy:.0%} of held-out pairs; below {LEAST_ACCURACY:.0%} "
             "a model learns its mistakes. Give it more pairs, or take it all the same with --anyway true."

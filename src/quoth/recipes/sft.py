@@ -9,6 +9,7 @@ import torch
 from quoth.model.gpt import GPT
 from quoth.recipes.answering import Answering
 from quoth.recipes.base import Base, frozen
+from quoth.recipes.judging import Judging
 from quoth.recipes.recipe import Recipe
 from quoth.recipes.stage import Judgement, Stage
 from quoth.recipes.tuning_data import Split
@@ -16,6 +17,7 @@ from quoth.system.device import Hardware
 from quoth.system.words import count
 from quoth.system.world import World
 from quoth.text.batches import Batch, Windows
+from quoth.text.corpus import Corpus
 from quoth.text.packing import Example, PackedRows
 from quoth.train.evaluate import Interrupted, evaluate
 from quoth.train.finetuning import finetuning
@@ -48,9 +50,48 @@ def sft(recipe: Recipe, base: Base, data: Split[Example], hardware: Hardware, wo
     replay = Windows(text.train, batch=plain, context=row, seed=run.seed) if text and plain else None
     shape = {"batch": run.batch, "accumulate": run.accumulate, "context": row, "seed": run.seed}
     rows = PackedRows(training, **shape, replay=replay, world=world, device=hardware.device)
-    judged = PackedRows(held, batch=1, context=row, seed=0, device=hardware.device)
     answering = Answering(recipe, base, data.prompts, hardware)
     objective = finetuning(frozen(base.model, hardware), tune.replay_weight) if replay else next_token
+    judging = sft_judging(recipe, base, data, hardware, world, answering, text)
+    forgotten = f"; {plain} of {run.batch * run.accumulate} rows replay {text.name}" if text and plain else ""
+    about = (
+        f"{data.name}: {count(len(training))} conversations for training, {count(len(held))} held out, "
+        f"{count(rows.targets)} tokens of answers{forgotten}"
+    )
+    return Stage(
+        rows,
+        objective,
+        judging.judge,
+        answering.sample,
+        lambda: rows[0][0],
+        tokens_per_step=rows.tokens_per_step,
+        tokenizer=base.tokenizer,
+        data=data.name,
+        about=about,
+        facts={**base.facts, **data.facts},
+        per_step=f"{run.batch * run.accumulate} rows of {row} tokens",
+        loss_is=judging.loss_is,
+        try_it="quoth chat {}",
+        model=base.model,
+    )
+
+
+def sft_judging(
+    recipe: Recipe,
+    base: Base,
+    data: Split[Example],
+    hardware: Hardware,
+    world: World,
+    answering: Answering | None = None,
+    text: Corpus | None = None,
+) -> Judging:
+    """How well a model answers held-out conversations, and continues the text that it was pretrained on.
+
+    `answering` and `text` are made if they are not given.
+    """
+    answering, text = answering or Answering(recipe, base, data.prompts, hardware), text or base.text()
+    row = row_length([*data.training, *data.held_out], recipe.model.context)
+    judged = PackedRows(data.held_out, batch=1, context=row, seed=0, device=hardware.device)
 
     def judge(model: GPT, go_on: Callable[[], bool]) -> Judgement:
         with hardware.autocast():
@@ -62,27 +103,7 @@ def sft(recipe: Recipe, base: Base, data: Split[Example], hardware: Hardware, wo
                 metrics["plain_text_loss"] = found.loss
         return Judgement(loss, {**metrics, **answering.metrics(model)})
 
-    forgotten = f"; {plain} of {run.batch * run.accumulate} rows replay {text.name}" if text and plain else ""
-    about = (
-        f"{data.name}: {count(len(training))} conversations for training, {count(len(held))} held out, "
-        f"{count(rows.targets)} tokens of answers{forgotten}"
-    )
-    return Stage(
-        rows,
-        objective,
-        judge,
-        answering.sample,
-        lambda: rows[0][0],
-        tokens_per_step=rows.tokens_per_step,
-        tokenizer=base.tokenizer,
-        data=data.name,
-        about=about,
-        facts={**base.facts, **data.facts},
-        per_step=f"{run.batch * run.accumulate} rows of {row} tokens",
-        loss_is="nats per token of an answer, over the held-out conversations",
-        try_it="quoth chat {}",
-        model=base.model,
-    )
+    return Judging(judge, "nats per token of an answer, over the held-out conversations")
 
 
 def held_out_loss(model: GPT, rows: PackedRows, go_on: Callable[[], bool], batch: int = 32) -> float:

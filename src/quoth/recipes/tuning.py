@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
 from quoth.model.lora import is_adapted
 from quoth.recipes.base import Base, open_base
 from quoth.recipes.dial import EAGER, REFERENCE, REHEARSAL_STEPS, compile_seconds, step_seconds
-from quoth.recipes.preferences import dpo_stage, kto_stage, reward_stage
+from quoth.recipes.judging import Judging
+from quoth.recipes.preferences import dpo_judging, dpo_stage, kto_judging, kto_stage, reward_judging, reward_stage
 from quoth.recipes.recipe import Recipe, Setting, Settings, with_origins
 from quoth.recipes.reinforcement import reinforcement
-from quoth.recipes.sft import row_length, sft
+from quoth.recipes.sft import row_length, sft, sft_judging
 from quoth.recipes.stage import Stage
 from quoth.recipes.tuning_data import Split, conversations, pairs, prompts, ratings
 from quoth.system.device import Hardware
 from quoth.system.world import World
 from quoth.text.packing import Example
+from quoth.tune.answers import Prompt
 from quoth.tune.ratings import Rating
 
 # Models up to this size are finetuned as pretraining trains them; the matrices of larger ones would cost Muon too much.
@@ -32,11 +34,15 @@ PAIRS, ITERATIONS = 32, 60
 
 @dataclass(frozen=True)
 class Kind:
-    """A stage of tuning: how its data is read, what is chosen from the data's size, and how the stage is made."""
+    """A stage of tuning: how its data is read, what is chosen from the data's size, and how the stage is made.
+
+    `judging` makes what evaluates a model, without what only training needs.
+    """
 
     read: Callable[[Base, Mapping[str, Any]], Split[Any]]
     choose: Callable[[Base, Split[Any], Settings], Settings]
     make: Callable[[Recipe, Base, Any, Hardware, World], Stage]
+    judging: Callable[[Recipe, Base, Any, Hardware, World], Judging]
 
 
 def tuning(recipe: Recipe, hardware: Hardware, world: World) -> Stage:
@@ -133,14 +139,20 @@ def _choose_policy(base: Base, data: Split[Any], known: Settings) -> Settings:
     }
 
 
+def _policy_judging(recipe: Recipe, base: Base, data: Split[Prompt], hardware: Hardware, world: World) -> Judging:
+    some = data if data.training else replace(data, training=data.held_out)
+    stage = reinforcement(recipe, base, some, hardware, world)
+    return Judging(stage.judge, stage.loss_is)
+
+
 KINDS = {
-    "sft": Kind(conversations, _choose_sft, sft),
-    "reward": Kind(pairs, _choose_pairs(5e-4, 2e-5), reward_stage),
-    "dpo": Kind(pairs, _choose_pairs(1e-4, 5e-6), dpo_stage),
-    "kto": Kind(ratings, _choose_ratings, kto_stage),
-    "ppo": Kind(prompts, _choose_policy, reinforcement),
-    "grpo": Kind(prompts, _choose_policy, reinforcement),
-    "rloo": Kind(prompts, _choose_policy, reinforcement),
+    "sft": Kind(conversations, _choose_sft, sft, sft_judging),
+    "reward": Kind(pairs, _choose_pairs(5e-4, 2e-5), reward_stage, reward_judging),
+    "dpo": Kind(pairs, _choose_pairs(1e-4, 5e-6), dpo_stage, dpo_judging),
+    "kto": Kind(ratings, _choose_ratings, kto_stage, kto_judging),
+    "ppo": Kind(prompts, _choose_policy, reinforcement, _policy_judging),
+    "grpo": Kind(prompts, _choose_policy, reinforcement, _policy_judging),
+    "rloo": Kind(prompts, _choose_policy, reinforcement, _policy_judging),
 }
 _DATA: dict[str, Any] = {"clip": 1.0, "warmup": 0.05, "cooldown": 0.3, "seed": 1337, "held_out": 0.1}
 _POLICY = {**_DATA, "cooldown": 0.2, "batch": 1, "compile": "off", "passes": 2, "minibatches": 2}

@@ -25,7 +25,7 @@ S = TypeVar("S", bound=Prompted)
 
 @dataclass(frozen=True)
 class Split(Generic[T]):
-    """Data in two parts, neither of them empty.
+    """Data in two parts. All of it is held out where `held_out` was 1, else neither part is empty.
 
     Attributes:
         name: what a person calls the data.
@@ -42,6 +42,37 @@ class Split(Generic[T]):
     prompts: Sequence[Prompt] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     remarks: Sequence[str] = ()
+
+
+def held_out_prompts(stage: str, known: Mapping[str, Any]) -> list[Messages]:
+    """The messages before the first answer of all that a stage holds out of its data, each once.
+
+    Raises:
+        InputError: the data cannot be read.
+    """
+    held = split(_found(stage, known), held_out=known["held_out"], seed=known["seed"])[1]
+    return list({json.dumps(one.prompt): one.prompt for one in held}.values())
+
+
+def all_prompts(data: str) -> list[Messages]:
+    """The messages before the last answer of all rows of DATA, each once.
+
+    Raises:
+        InputError: the data cannot be read.
+    """
+    return list({json.dumps(one.prompt): one.prompt for one in read_prompts(data)}.values())
+
+
+def _found(stage: str, known: Mapping[str, Any]) -> Sequence[Prompted]:
+    """What a stage reads, before it becomes ids."""
+    if stage == "sft":
+        return read_conversations(known["data"], known["me"])
+    readers: dict[str, Callable[[str], Sequence[Prompted]]] = {
+        "reward": read_preferences,
+        "dpo": read_preferences,
+        "kto": read_rated,
+    }
+    return readers.get(stage, read_prompts)(known["data"])
 
 
 def conversations(base: Base, known: Mapping[str, Any]) -> Split[Example]:
@@ -137,7 +168,7 @@ def _split(
     parts = split(found, held_out=known["held_out"], seed=known["seed"])
     training, held = ([one for item in part if (one := make(item)) is not None] for part in parts)
     lost = len(found) - len(training) - len(held)
-    if not training or not held:
+    if not held or not (training or known["held_out"] == 1):
         context = base.model.config.context
         raise InputError(
             f"{known['data']} has {len(training):,} {what} to learn from and {len(held):,} to hold out, without those "

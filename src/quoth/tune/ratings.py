@@ -54,7 +54,7 @@ def mismatched(ratings: Sequence[Rating]) -> list[Row]:
     for number, one in enumerate(ratings):
         by_prompt.setdefault(tuple(one.prompt), []).append(number)
     if len(by_prompt) < 2:
-        raise InputError("KTO compares answers with those to other prompts, so it needs two prompts to learn from.")
+        raise InputError("KTO compares answers with those to other prompts, so it needs two prompts.")
     order = [number for numbers in by_prompt.values() for number in numbers]
     shift = max(map(len, by_prompt.values()))
     other = dict(zip(order, [*order[shift:], *order[:shift]], strict=True))
@@ -106,12 +106,16 @@ class RatedBatches(AnswerBatches):
 class HeldRatings:
     """Held-out ratings, and the log-probabilities of their answers under a model before tuning.
 
-    Their baseline is estimated from their prompts with answers that are learned from, never to the same prompt.
+    Their baseline is estimated from their prompts with answers that are learned from, never to the same prompt; and
+    where nothing is learned, with each other's answers.
     """
 
     def __init__(self, ratings: Sequence[Rating], learned: Sequence[Rating], model: GPT) -> None:
         self.good_N = torch.tensor([one.good for one in ratings])
-        others = _beside(ratings, [learned[n % len(learned)].answer for n in range(len(ratings))])
+        if learned:
+            others = _beside(ratings, [learned[n % len(learned)].answer for n in range(len(ratings))])
+        else:
+            others = mismatched(ratings)
         self.rows = [*(one.row for one in ratings), *others]
         self.before_N = measured(answer_log_probs, model, self.rows)
 

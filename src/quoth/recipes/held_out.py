@@ -1,0 +1,120 @@
+"""Judge a tuned run by what its stage measures, on the data that it held out or on other data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quoth.model.gpt import GPT
+from quoth.recipes.base import open_base
+from quoth.recipes.load_run import load_run, parse_name
+from quoth.recipes.recipe import Recipe, read_recipe, with_origins
+from quoth.recipes.stage import Judgement
+from quoth.recipes.tune_config import StageName
+from quoth.recipes.tuning import KINDS
+from quoth.system.device import Hardware
+from quoth.system.errors import InputError
+from quoth.system.files import read_json
+from quoth.system.world import World
+from quoth.text.finding import COMPRESSED
+from quoth.train.keeper import intact
+from quoth.train.run import find_run
+from quoth.tune.read import ENDINGS
+from quoth.tune.score import load_scorer
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a stage says of a run on held-out data.
+
+    Attributes:
+        run: the run's name, or RUN+ADAPTER.
+        stage: the stage.
+        checkpoint: the name of the checkpoint that was judged.
+        data: what was held out, in words.
+        items: how many conversations, pairs, answers, prompts or texts were held out.
+        judgement: what the stage measured.
+        loss_is: what its loss is, in words.
+    """
+
+    run: str
+    stage: StageName
+    checkpoint: str
+    data: str
+    items: int
+    judgement: Judgement
+    loss_is: str
+
+
+def recipe_of(name: str) -> Recipe:
+    """The recipe of a run; of RUN+ADAPTER, RUN's.
+
+    Raises:
+        InputError: there is no such run, or its config is broken.
+    """
+    return read_recipe(find_run(parse_name(name)[0]))
+
+
+def settings_of(recipe: Recipe) -> dict[str, Any]:
+    """The values of all settings of a recipe, by name."""
+    return {name: setting.value for name, setting in with_origins(recipe, lambda name: "").items()}
+
+
+def has_rows(data: str) -> bool:
+    """Whether DATA are files of rows, as stages of tuning read them, and not texts.
+
+    >>> has_rows("chats.jsonl,more.csv.gz"), has_rows("chats.jsonl,book.txt")
+    (True, False)
+    """
+    names = [name.strip().lower() for name in data.split(",")]
+    bare = [name.removesuffix(next(filter(name.endswith, COMPRESSED), "")) for name in names]
+    return all(name.endswith(ENDINGS) for name in bare)
+
+
+def judge_held_out(name: str, which: str, data: str, hardware: Hardware, say: Callable[[str], None]) -> HeldOut:
+    """What the stage of a tuned run measures, on its own held-out data, or on all of `data` if that is given.
+
+    `say` is called with a sentence for each broken checkpoint that is skipped.
+
+    Raises:
+        InputError: the run, the model that it began with or the data cannot be read, or have changed since.
+    """
+    recipe = recipe_of(name)
+    assert recipe.tune
+    kind, base = KINDS[recipe.tune.stage], open_base(recipe.run.init, recipe.tune)
+    known = settings_of(recipe) | ({"data": data, "held_out": 1.0, "me": ""} if data else {})
+    found = kind.read(base, known)
+    run = find_run(parse_name(name)[0]).resolve()
+    _check_unchanged(run, recipe, {**base.facts, **({} if data else found.facts)})
+    named, model, checkpoint = _load(name, which, recipe, hardware, say)
+    judging = kind.judging(recipe, base, found, hardware, World())
+    judgement = judging.judge(model, lambda: True)
+    where = data or f"what {run.name} held out of {recipe.data.data}"
+    return HeldOut(named, recipe.tune.stage, checkpoint.name, where, len(found.held_out), judgement, judging.loss_is)
+
+
+def _load(
+    name: str, which: str, recipe: Recipe, hardware: Hardware, say: Callable[[str], None]
+) -> tuple[str, GPT, Path]:
+    """The run's name, its model, which may be a reward model, and its checkpoint's folder."""
+    if recipe.tune and recipe.tune.stage == "reward":
+        run = find_run(name).resolve()
+        folder = intact(run, which, say)
+        return run.name, load_scorer(folder, hardware.device).model, folder
+    loaded = load_run(name, which, hardware.device, say)
+    return loaded.name, loaded.checkpoint.model, loaded.checkpoint.folder
+
+
+def _check_unchanged(run: Path, recipe: Recipe, facts: Mapping[str, Any]) -> None:
+    """Refuse data, or a model to begin with, that are not those that the run had.
+
+    Raises:
+        InputError: they are not.
+    """
+    path = run / "environment.json"
+    began_with = read_json(path) if path.exists() else {}
+    for name, what in (("base_sha256", recipe.run.init), ("data_sha256", recipe.data.data)):
+        if name in facts and began_with.get(name, facts[name]) != facts[name]:
+            raise InputError(f"{what} has changed since {run.name} began with it, so nothing can be compared with it.")
