@@ -42,6 +42,7 @@ GIVEN = {
     "tune": [
         ["sft", "first", "chats.jsonl", *MACHINE, *FEW],
         ["kto", "first", "rated.jsonl", *MACHINE, *FEW],
+        ["distill", "first", "text.txt", "--teacher", "first", *MACHINE, *FEW],
         ["ppo", "first", "chats.jsonl", *MACHINE, *FEW, *ANSWERS],
         ["grpo", "first", "chats.jsonl", *MACHINE, *FEW, *ANSWERS, "--group", "2"],
     ],

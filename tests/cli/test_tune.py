@@ -49,6 +49,20 @@ def test_a_run_learns_from_ratings_in_a_table(capsys: pytest.CaptureFixture[str]
     assert said["steps"] == 2 and 0 <= said["accuracy"] <= 1 and said["kl"] >= 0
 
 
+def test_a_run_learns_from_a_teacher(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["tune", "distill", "base", "text.txt", "--teacher", "base", "--steps", "2", "--out", "taught"]
+    assert dispatch([*words, *MACHINE.split(), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["steps"] == 2 and said["kl"] >= 0 and said["cross_entropy"] > 0
+    assert dispatch(["eval", "taught", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["stage"] == "distill"
+    assert dispatch(["eval", "taught", "--data", "text.txt", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bits_per_byte"] > 0
+    Path("texts.jsonl").write_text(json.dumps({"text": "the king and the sea"}) + "\n")
+    assert dispatch(["eval", "taught", "--data", "texts.jsonl", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bits_per_byte"] > 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -57,6 +71,8 @@ def test_a_run_learns_from_ratings_in_a_table(capsys: pytest.CaptureFixture[str]
         (["kto", "base"], "needs DATA: rated answers"),
         (["kto", "base", "chats.jsonl"], "chats.jsonl, line 1: A rating has prompt, completion and label"),
         (["kto", "base", "chats.jsonl", "--group", "2"], "There is no flag --group"),
+        (["distill", "base"], "needs DATA: texts or conversations"),
+        (["distill", "base", "text.txt"], "needs --teacher"),
         (["sft", "nowhere", "chats.jsonl"], "There is no run 'nowhere'"),
         (["sft", "base", "nothing.jsonl"], "nothing.jsonl"),
         (["sft", "base", "bad.jsonl"], "bad.jsonl, line 1"),

@@ -29,12 +29,19 @@ STAGES: dict[str, dict[str, Any]] = {
     "reward": {"steps": 12},
     "dpo": {"steps": 12},
     "kto": {"steps": 12},
+    "distill": {"steps": 12, "teacher": "base", "temperature": 2.0, "alpha": 0.3},
     "ppo": POLICY,
     "grpo": {**POLICY, "group": 4},
     "rloo": {**POLICY, "group": 4},
 }
 
-DATA = {"sft": "chats.jsonl", "reward": "pairs.jsonl", "dpo": "pairs.jsonl", "kto": "rated.jsonl"}
+DATA = {
+    "sft": "chats.jsonl",
+    "reward": "pairs.jsonl",
+    "dpo": "pairs.jsonl",
+    "kto": "rated.jsonl",
+    "distill": "text.txt",
+}
 
 
 def make_base() -> None:

@@ -14,7 +14,7 @@ import pytest
 from pyarrow.parquet import write_table
 
 from quoth.system.errors import InputError
-from quoth.tune.read import read_conversations, read_preferences, read_prompts, read_rated
+from quoth.tune.read import is_rows, read_conversations, read_preferences, read_prompts, read_rated
 
 TALK = [{"role": "user", "content": 'Who?\n, "you"'}, {"role": "assistant", "content": "I — é"}]
 ROWS = [{"messages": TALK}, {"messages": [{"role": "system", "content": "s"}, *TALK]}]
@@ -162,3 +162,8 @@ def test_telegram(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(json.dumps(ROWS))
     with pytest.raises(InputError, match="holds no chat"):
         read_conversations(str(tmp_path / "result.json"), me="Anna")
+
+
+def test_rows_are_told_from_texts() -> None:
+    assert is_rows("a.JSONL.gz") and is_rows("a.parquet, b.json")
+    assert not is_rows("a.txt") and not is_rows("a.csv,texts") and not is_rows("shakespeare")

@@ -52,13 +52,13 @@ def main(arguments: list[str], started: float) -> None:
     if bool(a.against) != bool(a.reward):
         raise InputError("A comparison of answers needs both --against RUN and --reward REWARD.")
 
-    from quoth.recipes.held_out import has_rows, recipe_of
+    from quoth.recipes.held_out import has_stage_for, recipe_of
     from quoth.system.device import choose
 
     hardware = choose(dtype=a.dtype, compile=False)
     if a.against:
         values, lines = _compared(a, hardware)
-    elif recipe_of(a.run).tune and (not a.data or (has_rows(a.data) and not (a.column or a.separator))):
+    elif not (a.column or a.separator) and has_stage_for(recipe_of(a.run), a.data or ""):
         values, lines = _held_out(a, hardware)
     else:
         values, lines = _text(a, hardware)

@@ -18,6 +18,7 @@ STAGES = {
     "reward": "a reward model: learn from pairs which answer people like better",
     "dpo": "direct preference optimization: learn from pairs without a reward model",
     "kto": "Kahneman-Tversky optimization: learn from single answers that are rated good or bad",
+    "distill": "distillation: learn what a teacher, another run's model, would say at every place",
     "ppo": "proximal policy optimization: write answers, and learn from their rewards with a critic",
     "grpo": "the same without a critic: compare answers to the same prompt",
     "rloo": "the same: compare each answer with the others' mean reward",
@@ -32,7 +33,13 @@ Attributes:
     out: the new run's folder; runs/<date>-{stage}-<run> when left out.
     json: print one JSON object on stdout.
 """
-DATA = {"sft": "conversations", "reward": "pairs of answers", "dpo": "pairs of answers", "kto": "rated answers"}
+DATA = {
+    "sft": "conversations",
+    "reward": "pairs of answers",
+    "dpo": "pairs of answers",
+    "kto": "rated answers",
+    "distill": "texts or conversations",
+}
 HELP = f"""Tune a run's model: teach it to answer, and to answer as people like.
 
 usage: quoth tune STAGE RUN DATA [OPTIONS]

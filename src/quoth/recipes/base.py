@@ -71,8 +71,10 @@ def frozen(model: GPT, hardware: Hardware) -> GPT:
     return copy.deepcopy(model).to(hardware.device).eval().requires_grad_(False)
 
 
-def open_base(name: str, tune: TuneConfig | None = None) -> Base:
+def open_base(name: str, tune: TuneConfig | None = None, *, chat: bool = True) -> Base:
     """The base that a run's folder, its name or latest stands for, with adapters if `tune` asks for them.
+
+    Without `chat`, a model that only continues texts stays one: its tokenizer gets no chat template.
 
     Raises:
         InputError: there is no such run, it has no intact checkpoint, or it cannot have adapters.
@@ -80,8 +82,7 @@ def open_base(name: str, tune: TuneConfig | None = None) -> Base:
     run = find_run(name).resolve()
     folder = init_checkpoint(run)
     known = load(folder)
-    tokenizer = for_chat(known.tokenizer)
-    assert tokenizer.template
+    tokenizer = for_chat(known.tokenizer) if chat else known.tokenizer
     model = resized(known.model, tokenizer.vocabulary)
     if tune and tune.lora:
         if tokenizer.vocabulary != known.model.config.vocabulary:
@@ -92,4 +93,4 @@ def open_base(name: str, tune: TuneConfig | None = None) -> Base:
         torch.manual_seed(0)  # The same adapters on all processes, and when the run goes on.
         add_lora(model, tune.lora, tune.lora_alpha or None, tune.lora_targets)
         model.base = reference(folder)
-    return Base(run, folder, model, tokenizer, Template(tokenizer.template))
+    return Base(run, folder, model, tokenizer, Template(tokenizer.template or ""))

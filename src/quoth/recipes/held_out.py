@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from quoth.model.gpt import GPT
-from quoth.recipes.base import open_base
 from quoth.recipes.load_run import load_run, parse_name
 from quoth.recipes.recipe import Recipe, read_recipe, with_origins
 from quoth.recipes.stage import Judgement
 from quoth.recipes.tune_config import StageName
-from quoth.recipes.tuning import KINDS
+from quoth.recipes.tuning import KINDS, base_of, needs_chat
 from quoth.system.device import Hardware
 from quoth.system.errors import InputError
 from quoth.system.files import read_json
 from quoth.system.world import World
-from quoth.text.finding import COMPRESSED
 from quoth.train.keeper import intact
 from quoth.train.run import find_run
-from quoth.tune.read import ENDINGS
+from quoth.tune.read import is_rows
 from quoth.tune.score import load_scorer
 
 
@@ -57,20 +55,16 @@ def recipe_of(name: str) -> Recipe:
     return read_recipe(find_run(parse_name(name)[0]))
 
 
+def has_stage_for(recipe: Recipe, data: str) -> bool:
+    """Whether a stage of tuning can judge a run by DATA, or by what it held out if DATA is left out."""
+    if not recipe.tune or not data:
+        return recipe.tune is not None
+    return is_rows(data) and needs_chat(recipe.tune, recipe.data.data)
+
+
 def settings_of(recipe: Recipe) -> dict[str, Any]:
     """The values of all settings of a recipe, by name."""
     return {name: setting.value for name, setting in with_origins(recipe, lambda name: "").items()}
-
-
-def has_rows(data: str) -> bool:
-    """Whether DATA are files of rows, as stages of tuning read them, and not texts.
-
-    >>> has_rows("chats.jsonl,more.csv.gz"), has_rows("chats.jsonl,book.txt")
-    (True, False)
-    """
-    names = [name.strip().lower() for name in data.split(",")]
-    bare = [name.removesuffix(next(filter(name.endswith, COMPRESSED), "")) for name in names]
-    return all(name.endswith(ENDINGS) for name in bare)
 
 
 def judge_held_out(name: str, which: str, data: str, hardware: Hardware, say: Callable[[str], None]) -> HeldOut:
@@ -83,7 +77,7 @@ def judge_held_out(name: str, which: str, data: str, hardware: Hardware, say: Ca
     """
     recipe = recipe_of(name)
     assert recipe.tune
-    kind, base = KINDS[recipe.tune.stage], open_base(recipe.run.init, recipe.tune)
+    kind, base = KINDS[recipe.tune.stage], base_of(recipe)
     known = settings_of(recipe) | ({"data": data, "held_out": 1.0, "me": ""} if data else {})
     found = kind.read(base, known)
     run = find_run(parse_name(name)[0]).resolve()

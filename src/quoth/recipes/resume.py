@@ -79,7 +79,13 @@ def _stage(recipe: Recipe, folder: Path, saved: Path | None, hardware: Hardware,
     began_with = read_json(path) if path.exists() else {}
     if recipe.tune:
         stage = tuning(recipe, hardware, world)
-        for name, what in (("base_sha256", recipe.run.init), ("data_sha256", recipe.data.data)):
+        names = {
+            "base_sha256": recipe.run.init,
+            "data_sha256": recipe.data.data,
+            "reward_sha256": recipe.tune.reward,
+            "teacher_sha256": recipe.tune.teacher,
+        }
+        for name, what in names.items():
             if began_with.get(name, stage.facts.get(name)) != stage.facts.get(name):
                 raise InputError(f"{what} has changed since {folder} began with it; tune a new run.")
         return stage

@@ -22,7 +22,7 @@ from quoth.recipes.resume import resume_session
 from quoth.recipes.session import Session
 from quoth.recipes.start import as_decided, hardware_for, with_hardware
 from quoth.recipes.tune_config import TuneConfig
-from quoth.recipes.tuning import KINDS, PRESETS, tuning
+from quoth.recipes.tuning import KINDS, PRESETS, needs_chat, tuning
 from quoth.system.device import choose
 from quoth.system.files import write_atomic
 from quoth.system.lock import hold
@@ -54,7 +54,7 @@ def start_tuning(
     known = settings(stage, config, flags, PRESETS)
     known["stage"] = Setting(stage, "command")
     tune = TuneConfig(**{name: known[name].value for name in TUNE_SETTINGS & known.keys()})
-    base = open_base(run, tune)
+    base = open_base(run, tune, chat=needs_chat(tune, flags["data"]))
     known |= _given(base)
     hardware = hardware_for(known, world)
     value = {name: setting.value for name, setting in known.items()}

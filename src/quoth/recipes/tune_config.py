@@ -10,7 +10,7 @@ from quoth.system.errors import InputError
 # The model writes so many answers at most before it learns from them.
 MOST_ANSWERS = 65_536
 
-StageName = Literal["sft", "reward", "dpo", "kto", "ppo", "grpo", "rloo"]
+StageName = Literal["sft", "reward", "dpo", "kto", "distill", "ppo", "grpo", "rloo"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class TuneConfig:
     """How a run is tuned after pretraining. A stage uses only some of these settings.
 
     Attributes:
-        stage: sft, reward, dpo, kto, ppo, grpo or rloo.
+        stage: sft, reward, dpo, kto, distill, ppo, grpo or rloo.
         lora: the rank of low-rank adapters, which are trained and saved alone; 0 trains all weights.
         lora_alpha: the weight of the adapters, divided by their rank; 0 takes twice the rank.
         lora_targets: the layers that get adapters: attention, mlp or all, or names such as query,value.
@@ -33,13 +33,15 @@ class TuneConfig:
         loss: the form of the loss on pairs: sigmoid (DPO's own) or ipo.
         desirable_weight: the weight of good answers in the loss.
         undesirable_weight: the weight of bad answers in the loss.
+        teacher: the run from whose distributions the model learns; or RUN+ADAPTER.
+        alpha: the weight, from 0 to 1, of the text itself beside what the teacher says of it.
         reward: what scores answers: a reward model's run; or rules and FILE.py:FUNCTION, as in 0.5*ends,rule.py.
         true_reward: what scores answers beside the reward, to show whether they agree; it teaches nothing.
         answers: how many answers the model writes before it learns from them.
         group: how many of these answer the same prompt.
         passes: how often the model learns from each answer.
         minibatches: the number of steps in a pass.
-        temperature: the temperature at which answers are drawn; 1 draws from the model itself.
+        temperature: the temperature at which answers are drawn, or teacher and student are compared; 1 changes nothing.
         clip_ratio: how far a token's probability may move from what it was when the answer was drawn.
         value_weight: the weight of the critic's loss.
         gae_lambda: how far ahead advantages look, from 0 (one token) to 1 (the end of the answer).
@@ -62,6 +64,8 @@ class TuneConfig:
     loss: Literal["sigmoid", "ipo"] = "sigmoid"
     desirable_weight: float = 1.0
     undesirable_weight: float = 1.0
+    teacher: str = ""
+    alpha: float = 0.0
     reward: str = ""
     true_reward: str = ""
     answers: int = 128
@@ -97,8 +101,11 @@ class TuneConfig:
         for name in (*not_negative, "desirable_weight", "undesirable_weight"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}.")
-        if not 0 <= self.gae_lambda <= 1:
-            raise InputError(f"gae_lambda must lie in [0, 1], not {self.gae_lambda}.")
+        for name in ("gae_lambda", "alpha"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} must lie in [0, 1], not {getattr(self, name)}.")
+        if self.stage == "distill" and not self.teacher:
+            raise InputError("`quoth tune distill` needs --teacher: the run that the model learns from.")
         if self.stage in ("ppo", "grpo", "rloo") and not self.reward:
             raise InputError(
                 f"`quoth tune {self.stage}` needs --reward: a reward model's run, a rule, or FILE.py:FUNCTION."
@@ -122,6 +129,7 @@ USES: dict[str, tuple[str, ...]] = {
     "reward": _DATA,
     "dpo": (*_DATA, *_LORA, "beta", "loss", "answer_tokens"),
     "kto": (*_DATA, *_LORA, "beta", "desirable_weight", "undesirable_weight", "answer_tokens"),
+    "distill": (*_DATA, *_LORA, "me", "answer_tokens", "teacher", "temperature", "alpha"),
     "ppo": (*_POLICY, "value_weight", "gae_lambda"),
     "grpo": (*_POLICY, "group"),
     "rloo": (*_POLICY, "group"),

@@ -10,23 +10,28 @@ from typing import Any
 from quoth.model.lora import is_adapted
 from quoth.recipes.base import Base, open_base
 from quoth.recipes.dial import EAGER, REFERENCE, REHEARSAL_STEPS, compile_seconds, step_seconds
+from quoth.recipes.distilling import Material, distilling, distilling_judging, material
 from quoth.recipes.judging import Judging
 from quoth.recipes.preferences import dpo_judging, dpo_stage, kto_judging, kto_stage, reward_judging, reward_stage
 from quoth.recipes.recipe import Recipe, Setting, Settings, with_origins
 from quoth.recipes.reinforcement import reinforcement
 from quoth.recipes.sft import row_length, sft, sft_judging
 from quoth.recipes.stage import Stage
+from quoth.recipes.tune_config import TuneConfig
 from quoth.recipes.tuning_data import Split, conversations, pairs, prompts, ratings
 from quoth.system.device import Hardware
 from quoth.system.world import World
 from quoth.text.packing import Example
 from quoth.tune.answers import Prompt
 from quoth.tune.ratings import Rating
+from quoth.tune.read import is_rows
 
 # Models up to this size are finetuned as pretraining trains them; the matrices of larger ones would cost Muon too much.
 SMALL_MODEL = 20_000_000
 # How many tokens a step of finetuning has. What is to be learned is little, and many small steps learn it soonest.
 STEP_TOKENS = 1024
+# How many tokens a step of distillation has: of texts there is more, as in pretraining.
+DISTILLED_TOKENS = 4096
 # How many pairs or rated answers a step has, and how often a model writes answers to learn from, if nothing else is
 # asked for.
 PAIRS, ITERATIONS = 32, 60
@@ -40,7 +45,7 @@ class Kind:
     """
 
     read: Callable[[Base, Mapping[str, Any]], Split[Any]]
-    choose: Callable[[Base, Split[Any], Settings], Settings]
+    choose: Callable[[Base, Any, Settings], Settings]
     make: Callable[[Recipe, Base, Any, Hardware, World], Stage]
     judging: Callable[[Recipe, Base, Any, Hardware, World], Judging]
 
@@ -52,10 +57,25 @@ def tuning(recipe: Recipe, hardware: Hardware, world: World) -> Stage:
         InputError: the base run or the data cannot be read any more.
     """
     assert recipe.tune
-    kind, base = KINDS[recipe.tune.stage], open_base(recipe.run.init, recipe.tune)
+    kind, base = KINDS[recipe.tune.stage], base_of(recipe)
     values = {name: setting.value for name, setting in with_origins(recipe, lambda name: "").items()}
     data = kind.read(base, values)
     return kind.make(recipe, base, data, hardware, world)
+
+
+def base_of(recipe: Recipe) -> Base:
+    """The base of a tuning recipe.
+
+    Raises:
+        InputError: it cannot be read any more.
+    """
+    assert recipe.tune
+    return open_base(recipe.run.init, recipe.tune, chat=needs_chat(recipe.tune, recipe.data.data))
+
+
+def needs_chat(tune: TuneConfig, data: str) -> bool:
+    """Whether a stage reads conversations, for which a model needs a chat template."""
+    return tune.stage != "distill" or is_rows(data) or bool(tune.me)
 
 
 def _rates(base: Base, small: dict[str, Any], large: float) -> Settings:
@@ -90,17 +110,27 @@ def _steps(known: Settings, steps: float, why: str) -> Settings:
 def _choose_sft(base: Base, data: Split[Example], known: Settings) -> Settings:
     row = row_length([*data.training, *data.held_out], base.model.config.context)
     tokens = sum(min(one.places, row) for one in data.training)
-    batch = known["batch"].value if "batch" in known else max(1, min(STEP_TOKENS // row, ceil(tokens / row)))
-    rows = batch * (1 - known["replay"].value)
+    replay = known["replay"].value
     rates = {"learning_rate": 0.003, "embedding_learning_rate": 0.004, "weight_decay": 0.05}
-    length = _length(known, tokens / row / rows, batch, f"tune: about {STEP_TOKENS:,} tokens a step")
-    return {**length, **_rates(base, rates, 5e-5), **_compile(base, row, batch, {**length, **known})}
+    length = _choose_rows(tokens, row, STEP_TOKENS, known, learned=1 - replay)
+    return {**length, **_rates(base, rates, 5e-5), **_compile(base, row, {**length, **known})}
 
 
-def _compile(base: Base, row: int, batch: int, known: Settings) -> Settings:
+def _choose_distill(base: Base, data: Material, known: Settings) -> Settings:
+    rates = {"learning_rate": 0.005, "embedding_learning_rate": 0.003, "weight_decay": 0.05}
+    return {**_choose_rows(data.tokens, data.row, DISTILLED_TOKENS, known), **_rates(base, rates, 5e-5)}
+
+
+def _choose_rows(tokens: int, row: int, wanted: int, known: Settings, learned: float = 1.0) -> Settings:
+    """A batch of rows of about the wanted number of tokens, and the steps in which a share of its rows holds all."""
+    batch = known["batch"].value if "batch" in known else max(1, min(wanted // row, ceil(tokens / row)))
+    return _length(known, tokens / row / (batch * learned), batch, f"tune: about {wanted:,} tokens a step")
+
+
+def _compile(base: Base, row: int, known: Settings) -> Settings:
     """Whether to compile, from what it saves on the machine that the dial assumes where steps are given."""
     config = base.model.config.replace(context=row)
-    step = step_seconds(config, batch, REFERENCE)
+    step = step_seconds(config, known["batch"].value, REFERENCE)
     steps = known["steps"].value if "steps" in known else 60 * known["minutes"].value / step
     saves = (EAGER - 1) * step * steps > compile_seconds(config.layers) + REHEARSAL_STEPS * step
     why = "compiling pays" if saves else "compiling takes longer than it saves"
@@ -150,6 +180,7 @@ KINDS = {
     "reward": Kind(pairs, _choose_pairs(5e-4, 2e-5), reward_stage, reward_judging),
     "dpo": Kind(pairs, _choose_pairs(1e-4, 5e-6), dpo_stage, dpo_judging),
     "kto": Kind(ratings, _choose_ratings, kto_stage, kto_judging),
+    "distill": Kind(material, _choose_distill, distilling, distilling_judging),
     "ppo": Kind(prompts, _choose_policy, reinforcement, _policy_judging),
     "grpo": Kind(prompts, _choose_policy, reinforcement, _policy_judging),
     "rloo": Kind(prompts, _choose_policy, reinforcement, _policy_judging),
@@ -162,6 +193,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "reward": {**_DATA, "epochs": 4.0, "compile": "off"},
     "dpo": {**_DATA, "epochs": 2.0, "beta": 0.1, "compile": "off"},
     "kto": {**_DATA, "epochs": 2.0, "beta": 0.1, "compile": "off"},
+    "distill": {**_DATA, "epochs": 2.0, "compile": "off", "alpha": 0.1},
     "ppo": {**_POLICY, "beta": 0.2},
     "grpo": {**_POLICY, "beta": 0.02},
     "rloo": {**_POLICY, "beta": 0.02},

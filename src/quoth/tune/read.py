@@ -30,6 +30,17 @@ LABELS = {"true": True, "1": True, "false": False, "0": False}
 Made = TypeVar("Made")
 
 
+def is_rows(data: str) -> bool:
+    """Whether DATA are files of rows, by the endings of their names, and not texts.
+
+    >>> is_rows("chats.jsonl,more.csv.gz"), is_rows("chats.jsonl,book.txt")
+    (True, False)
+    """
+    names = [name.strip().lower() for name in data.split(",")]
+    bare = [name.removesuffix(next(filter(name.endswith, COMPRESSED), "")) for name in names]
+    return all(name.endswith(ENDINGS) for name in bare)
+
+
 def read_conversations(data: str, me: str = "") -> list[Conversation]:
     """The conversations of DATA: JSON Lines, JSON, CSV or Parquet in any of the shapes of `shapes.conversation`.
 
