@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from cli.helpers import MACHINE, Quoth, start_process, write_text
 
+from quoth.cli.dispatch import dispatch
 from quoth.train.keeper import checkpoints
 from quoth.train.manifest import problems
+from quoth.train.run import read_metrics
 
 SHAPE = ["--layers", "1", "--width", "32", "--context", "32", "--batch", "4", "--accumulate", "2", "--dropout", "0.1"]
 RUN = [*SHAPE, *MACHINE, "--sample-tokens", "10"]
@@ -47,6 +49,10 @@ def test_what_would_be_started(quoth: Quoth) -> None:
         (["--processes", "1000000000", "train"], "--processes must be at most"),
         (["--wait", "1000000000000000", "train"], "--wait must be at most 1,000,000,000 seconds"),
         (["--processes", "2", "train", "--layer", "3"], "There is no flag --layer (did you mean '--layers'?)"),
+        (["--processes", "2", "tune", "sfd", "base", "chats.jsonl"], "no stage 'sfd' (did you mean 'sft'?)"),
+        (["--processes", "2", "tune"], "There is no stage ''"),
+        (["--processes", "2", "tune", "sft", "base"], "needs DATA: conversations"),
+        (["--processes", "2", "tune", "sft", "base", "x.jsonl", "--group", "2"], "There is no flag --group"),
         (["--processes", "2", "train", "--width", "wide"], "--width must be a whole number, not 'wide'"),
     ],
 )
@@ -104,6 +110,36 @@ def test_two_processes_train_to_the_bits_of_one(tmp_path: Path, monkeypatch: pyt
     shown, err = more.communicate(timeout=120)
     assert more.returncode == 0, err
     assert "world 2 (now 1)" in " ".join(shown.split())
+
+
+TUNINGS = {
+    "sft": ["chats.jsonl"],
+    "dpo": ["pairs.jsonl"],
+    "distill": ["text.txt", "--teacher", "base"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", TUNINGS)
+def test_two_processes_tune_to_the_bits_of_one(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_text(tmp_path / "text.txt")
+    rows = [{"prompt": "the king", "chosen": "the sea " * n, "rejected": "a king"} for n in range(1, 3)]
+    rows += [{**row, "prompt": "the sea"} for row in rows]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    chats = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in rows]
+    Path("chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chats))
+    assert dispatch(["train", "text.txt", *RUN, "--steps", "2", "--out", "base"]) == 0
+    words = ["tune", stage, "base", *TUNINGS[stage], "--batch", "2", "--accumulate", "2", *MACHINE]
+    words += ["--steps", "8", "--evaluate-every", "4", "--sample-tokens", "4"]
+    assert dispatch([*words, "--out", "one"]) == 0
+    two = start_process("launch", "--processes", "2", *words, "--out", "two", "--json")
+    _, err = two.communicate(timeout=120)
+    assert two.returncode == 0, err
+    one, other = (read_metrics(Path(run)) for run in ("one", "two"))
+    losses = [[line["validation_loss"] for line in lines if "validation_loss" in line] for lines in (one, other)]
+    assert len(losses[0]) == 3 and losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
 
 
 @pytest.mark.slow

@@ -12,8 +12,10 @@ from recipes.runs import resume
 from recipes.tuned import STAGES, WORDS, make_base, said, tune, write
 
 from quoth.recipes.events import Evaluated, Trained
-from quoth.recipes.tuning import KINDS
+from quoth.recipes.tune_config import TuneConfig
+from quoth.recipes.tuning import KINDS, check_processes
 from quoth.system.errors import InputError
+from quoth.system.world import World
 from quoth.train.checkpoint import load
 from quoth.train.keeper import checkpoints, kept
 from quoth.train.run import read_metrics
@@ -130,12 +132,34 @@ def test_ppo_learns_from_a_reward_model_and_begins_its_critic_with_it() -> None:
         ("ppo", {"reward": ""}, "needs --reward"),
         ("grpo", {"group": 3}, "answers must be a multiple of group"),
         ("sft", {"replay": 1.0}, "replay is a share"),
+        ("dpo", {"shard": True, "lora": 2}, "--shard true spreads all weights, and --lora trains few"),
+        ("grpo", {"shard": True}, "writes answers with the whole model; leave out --shard"),
     ],
 )
 def test_what_cannot_be_tuned_is_said(stage: str, flags: dict[str, Any], told: str) -> None:
     with pytest.raises(InputError, match=told):
         tune(stage, **flags)
     assert not Path("tuned").exists()
+
+
+def test_a_parameter_that_would_not_be_trained_is_refused_by_name() -> None:
+    session = tune("dpo")
+    session.model.extra = torch.nn.Parameter(torch.zeros(1))
+    with pytest.raises(InputError, match="does not depend on extra"):
+        list(session.events())
+
+
+@pytest.mark.parametrize("stage", ["grpo", "rloo", "ppo"])
+def test_processes_that_would_have_nothing_to_answer_are_too_many(stage: Any) -> None:
+    config = TuneConfig(stage=stage, reward="ends", answers=16, group=8, minibatches=2)
+    check_processes(config, World(size=2), sharded=False)
+    with pytest.raises(InputError, match="cannot share 16 answers in groups of"):
+        check_processes(config, World(size=9), sharded=False)
+
+
+def test_a_characters_model_that_was_tuned_is_called_so() -> None:
+    session = tune("sft")
+    assert session.stage.tokenizer.name == session.recipe.data.tokenizer == "characters+special"
 
 
 def test_a_reward_model_that_is_often_wrong_is_refused() -> None:

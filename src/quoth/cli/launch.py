@@ -11,9 +11,10 @@ from pathlib import Path
 from quoth.cli.arguments import parse
 from quoth.cli.dispatch import arguments_of
 from quoth.cli.output import print_json
+from quoth.cli.tune import parsed_stage
 from quoth.system.errors import REFUSED, InputError
 
-LAUNCHED = ("train",)
+LAUNCHED = ("train", "tune")
 # More processes only hinder each other, and very many bring a machine down.
 MOST_PER_CORE = 16
 LONGEST_WAIT = 10**9
@@ -23,9 +24,9 @@ LONGEST_WAIT = 10**9
 class Arguments:
     """Train in several processes: `quoth launch --processes 2 train mybook.txt`.
 
-    Flags before `train` are for launching, and all that follows is for `quoth train`. The processes share the windows
-    of each step, so a step is the same whatever their number. When a process dies, all processes are started again and
-    go on from the last checkpoint.
+    Flags before `train` or `tune` are for launching, and all that follows is for `quoth train` or `quoth tune`. The
+    processes share what each step learns from, so a step is the same whatever their number. When a process dies, all
+    processes are started again and go on from the last checkpoint.
 
     Attributes:
         processes: the number of processes on this machine; 0 starts one for each GPU, or each core without a GPU.
@@ -51,7 +52,10 @@ def main(arguments: list[str], started: float) -> int:
         raise InputError("Say what to launch, such as: quoth launch --processes 2 train mybook.txt")
     command = arguments[at:]
     # A mistaken flag is refused here, before each of the processes would refuse it.
-    parse(arguments_of(command[0]), command[1:], command[0])
+    if command[0] == "tune":
+        parsed_stage(command[1:])
+    else:
+        parse(arguments_of(command[0]), command[1:], command[0])
     command, variables = torchrun(a, command)
     if a.json:
         print_json({"command": ["torchrun", *command], "environment": variables})

@@ -78,22 +78,32 @@ def arguments_class(stage: str = "") -> type:
     return with_settings("Tune", about, own, {*unused, "stage", "init"})
 
 
+def parsed_stage(arguments: list[str]) -> tuple[str, Any]:
+    """The stage and its arguments.
+
+    Raises:
+        InputError: there is no such stage or flag, or no data is given.
+    """
+    stage, *rest = arguments or [""]
+    if stage not in STAGES:
+        raise InputError(f"There is no stage {stage!r}{suggestion(stage, [*STAGES, 'compare'])}.")
+    a: Any = parse(arguments_class(stage), rest, f"tune {stage}")
+    if not a.data:
+        raise InputError(f"`quoth tune {stage}` needs DATA: {DATA.get(stage, 'prompts')}.")
+    return stage, a
+
+
 def main(arguments: list[str], started: float) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP, end="")
         return 0 if arguments else 2
-    stage, *rest = arguments
-    if stage == "compare":
+    if arguments[0] == "compare":
         from quoth.cli import compare
 
-        compare.main(rest, started)
+        compare.main(arguments[1:], started)
         return 0
-    if stage not in STAGES:
-        raise InputError(f"There is no stage {stage!r}{suggestion(stage, [*STAGES, 'compare'])}.")
-    a: Any = parse(arguments_class(stage), rest, f"tune {stage}")
+    stage, a = parsed_stage(arguments)
     flags = given(a)
-    if not a.data:
-        raise InputError(f"`quoth tune {stage}` needs DATA: {DATA.get(stage, 'prompts')}.")
     flags["data"] = ",".join(a.data)
     screen = console(a.json)
 

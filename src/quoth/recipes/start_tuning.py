@@ -22,7 +22,7 @@ from quoth.recipes.resume import resume_session
 from quoth.recipes.session import Session
 from quoth.recipes.start import as_decided, hardware_for, with_hardware
 from quoth.recipes.tune_config import TuneConfig
-from quoth.recipes.tuning import KINDS, PRESETS, needs_chat, tuning
+from quoth.recipes.tuning import KINDS, PRESETS, check_processes, needs_chat, stage_of, tuning
 from quoth.system.device import choose
 from quoth.system.files import write_atomic
 from quoth.system.lock import hold
@@ -54,7 +54,8 @@ def start_tuning(
     known = settings(stage, config, flags, PRESETS)
     known["stage"] = Setting(stage, "command")
     tune = TuneConfig(**{name: known[name].value for name in TUNE_SETTINGS & known.keys()})
-    base = open_base(run, tune, chat=needs_chat(tune, flags["data"]))
+    check_processes(tune, world, sharded="shard" in known and known["shard"].value)
+    base = open_base(run, tune, chat=needs_chat(tune, known["data"].value))
     known |= _given(base)
     hardware = hardware_for(known, world)
     value = {name: setting.value for name, setting in known.items()}
@@ -62,7 +63,7 @@ def start_tuning(
     known = with_hardware({**kind.choose(base, data, known), **known}, hardware)
     recipe = make(known, base.tokenizer.vocabulary)
     hardware = as_decided(hardware, recipe, known)
-    made = kind.make(recipe, base, data, hardware, world)
+    made = stage_of(kind, recipe, base, data, hardware, world)
     folder = new_run(out, stage, base.run.name)
     lock = hold(folder)
     text = to_toml(origins(recipe, known))

@@ -20,8 +20,10 @@ from quoth.recipes.stage import Stage
 from quoth.recipes.tune_config import TuneConfig
 from quoth.recipes.tuning_data import Split, conversations, pairs, prompts, ratings
 from quoth.system.device import Hardware
+from quoth.system.errors import InputError
 from quoth.system.world import World
 from quoth.text.packing import Example
+from quoth.train.reached import reaching_all
 from quoth.tune.answers import Prompt
 from quoth.tune.ratings import Rating
 from quoth.tune.read import is_rows
@@ -35,6 +37,8 @@ DISTILLED_TOKENS = 4096
 # How many pairs or rated answers a step has, and how often a model writes answers to learn from, if nothing else is
 # asked for.
 PAIRS, ITERATIONS = 32, 60
+# The stages that learn from answers which the model itself writes.
+POLICIES = ("ppo", "grpo", "rloo")
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,35 @@ class Kind:
     judging: Callable[[Recipe, Base, Any, Hardware, World], Judging]
 
 
+def check_processes(tune: TuneConfig, world: World, *, sharded: bool) -> None:
+    """Refuse what several processes cannot do together.
+
+    Raises:
+        InputError: shards of adapters, or of a model that writes answers; or fewer prompts or answers than processes.
+    """
+    if sharded and tune.lora:
+        raise InputError("--shard true spreads all weights, and --lora trains few; leave out one of the two.")
+    if tune.stage not in POLICIES:
+        return
+    if sharded:
+        raise InputError(
+            f"In `quoth tune {tune.stage}` each process writes answers with the whole model; leave out --shard."
+        )
+    group = 1 if tune.stage == "ppo" else tune.group
+    if tune.answers // group // world.size * group < tune.minibatches:
+        raise InputError(
+            f"{world.size} processes cannot share {tune.answers} answers in groups of {group} so that each has "
+            f"{tune.minibatches} minibatches; give more --answers, or start fewer processes."
+        )
+
+
+def stage_of(kind: Kind, recipe: Recipe, base: Base, data: Any, hardware: Hardware, world: World) -> Stage:
+    """A stage that refuses to leave parameters untrained which it should train."""
+    stage = kind.make(recipe, base, data, hardware, world)
+    assert stage.model
+    return replace(stage, objective=reaching_all(stage.objective, stage.model))
+
+
 def tuning(recipe: Recipe, hardware: Hardware, world: World) -> Stage:
     """The stage of a tuning recipe, to begin it or to go on with it.
 
@@ -59,8 +92,9 @@ def tuning(recipe: Recipe, hardware: Hardware, world: World) -> Stage:
     assert recipe.tune
     kind, base = KINDS[recipe.tune.stage], base_of(recipe)
     values = {name: setting.value for name, setting in with_origins(recipe, lambda name: "").items()}
+    check_processes(recipe.tune, world, sharded=recipe.run.shard)
     data = kind.read(base, values)
-    return kind.make(recipe, base, data, hardware, world)
+    return stage_of(kind, recipe, base, data, hardware, world)
 
 
 def base_of(recipe: Recipe) -> Base:

@@ -34,7 +34,7 @@ class Characters:
     def __init__(self, alphabet: Iterable[str], special: Iterable[str] = ()) -> None:
         self.alphabet = "".join(sorted(set(alphabet)))
         self.special: Mapping[str, int] = numbered(special, len(self.alphabet))
-        self.name = "pretrained" if self.special else "characters"
+        self.name = "characters+special" if self.special else "characters"
         # One more than every character, so that each search ends inside.
         self._points = np.append(code_points(self.alphabet), np.uint32(2**32 - 1))
 
@@ -77,7 +77,7 @@ class Bytes:
 
     def __init__(self, special: Iterable[str] = ()) -> None:
         self.special: Mapping[str, int] = numbered(special, 256)
-        self.name = "pretrained" if self.special else "bytes"
+        self.name = "bytes+special" if self.special else "bytes"
 
     @property
     def vocabulary(self) -> int:

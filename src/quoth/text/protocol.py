@@ -17,7 +17,8 @@ class Tokenizer(Protocol):
     """What the rest of quoth asks of a tokenizer.
 
     Attributes:
-        name: what `--tokenizer` takes to make the tokenizer again, or "pretrained" where only its file can do that.
+        name: what `--tokenizer` takes to make the tokenizer again; or where only its file can do that, "pretrained",
+            "characters+special" or "bytes+special".
         special: the ids of the special tokens by their names. No text gives these ids, and they give no text: the
             pieces of special tokens are empty.
         begins: the ids that stand before every text.
