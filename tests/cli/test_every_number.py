@@ -46,6 +46,7 @@ GIVEN = {
         ["ppo", "first", "chats.jsonl", *MACHINE, *FEW, *ANSWERS],
         ["grpo", "first", "chats.jsonl", *MACHINE, *FEW, *ANSWERS, "--group", "2"],
     ],
+    "eval": [["first", "--data", "chats.jsonl", "--against", "first", "--reward", "ends"]],
     "demo": [["rlhf", "--base", "first"]],
     "config": [["--data", "text.txt", *MACHINE]],
     "plan": [["laptop", "--data", "text.txt", *MACHINE, *TABLE], ["gpt2"]],

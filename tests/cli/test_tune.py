@@ -101,7 +101,7 @@ def test_eval_judges_what_was_tuned(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["stage"] == "sft" and found["ended"] == known["ended"] and found["held_out"] >= 1
     assert dispatch(["eval", "tuned"]) == 0
     shown = capsys.readouterr().out
-    assert "tuned on what tuned held out of chats.jsonl" in shown and "  plain text loss  " in shown
+    assert "tuned on what it held out of chats.jsonl" in shown and "  plain text loss  " in shown
     assert dispatch(["eval", "tuned", "--data", "text.txt", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["tokens"] > 1000
     assert dispatch(["eval", "tuned", "--against", "base", "--reward", "ends", "--data", "chats.jsonl", "--json"]) == 0
@@ -117,6 +117,14 @@ def test_eval_judges_what_was_tuned(capsys: pytest.CaptureFixture[str]) -> None:
         (["tuned", "--against", "base"], "needs both --against RUN and --reward REWARD"),
         (["base", "--against", "base", "--reward", "ends"], "base was not tuned, so it has no held-out prompts"),
         (["base", "--against", "none", "--reward", "ends", "--data", "chats.jsonl"], "There is no run 'none'"),
+        (
+            ["base", "--against", "base", "--reward", "ends", "--data", "chats.jsonl", "--answer-tokens", "0"],
+            "at least 1",
+        ),
+        (
+            ["base", "--against", "base", "--reward", "ends", "--data", "chats.jsonl", "--answer-tokens", "128"],
+            "a context",
+        ),
         (["base", "--against", "base", "--reward", "endz", "--data", "chats.jsonl"], "There is no rule 'endz'"),
     ],
 )

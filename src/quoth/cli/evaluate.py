@@ -32,6 +32,8 @@ class Arguments:
         checkpoint: which of the run's checkpoints to judge, best or last.
         against: another run, whose answers to the same prompts the run's answers are compared with.
         reward: what compares them: a reward model's run, or rules and FILE.py:FUNCTION, as for `quoth tune grpo`.
+        answer_tokens: the most tokens of an answer; what the run was tuned with, but at most half of the context, when
+            left out.
         dtype: the number type to compute in; auto takes what is fastest here.
         json: print one JSON object on stdout.
     """
@@ -43,6 +45,7 @@ class Arguments:
     checkpoint: Literal["best", "last"] = "best"
     against: Annotated[str | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
     reward: Annotated[str | None, tyro.conf.arg(metavar="REWARD", help_behavior_hint="")] = None
+    answer_tokens: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     dtype: Literal["auto", "bfloat16", "float32"] = "float32"
     json: bool = False
 
@@ -51,6 +54,8 @@ def main(arguments: list[str], started: float) -> None:
     a = parse(Arguments, arguments, "eval")
     if bool(a.against) != bool(a.reward):
         raise InputError("A comparison of answers needs both --against RUN and --reward REWARD.")
+    if a.answer_tokens is not None and a.answer_tokens < 1:
+        raise InputError(f"answer_tokens must be at least 1, not {a.answer_tokens}.")
 
     from quoth.recipes.held_out import has_stage_for, recipe_of
     from quoth.system.device import choose
@@ -160,9 +165,11 @@ def _compared(a: Arguments, hardware: Hardware) -> tuple[dict[str, Any], list[tu
         asked = held_out_prompts(recipe.tune.stage, settings_of(recipe))
     else:
         raise InputError(f"{a.run} was not tuned, so it has no held-out prompts; give --data FILE.")
-    tokens = recipe.tune.answer_tokens if recipe.tune else TuneConfig.answer_tokens
     name, run = open_answering(a.run, a.checkpoint, hardware, warn)
     other_name, other = open_answering(a.against, a.checkpoint, hardware, warn)
+    own = recipe.tune.answer_tokens if recipe.tune else TuneConfig.answer_tokens
+    half = min(side.model.config.context for side in (run, other)) // 2
+    tokens = a.answer_tokens or min(own, half)
     found = win_rate(run, other, asked, a.reward, hardware, warn, tokens=tokens, seed=recipe.run.seed)
     low, high = found.interval
     numbers = {"win_rate": found.share, "win_rate_interval": [low, high], **asdict(found)}
@@ -170,6 +177,6 @@ def _compared(a: Arguments, hardware: Hardware) -> tuple[dict[str, Any], list[tu
     return values, [
         (escape(name), f"against {escape(other_name)}, judged by {escape(a.reward)}:"),
         ("win rate", f"{found.share:.1%}, and with 95% confidence {low:.1%} to {high:.1%}; a tie counts half"),
-        ("comparisons", f"{found.total:,}, of which {found.ties:,} are ties; {found.left_out:,} prompts left out"),
+        ("comparisons", f"{found.total:,}; ties: {found.ties:,}; prompts left out: {found.left_out:,}"),
         ("mean reward", f"{found.reward:.3f}, and of the other run {found.other_reward:.3f}"),
     ]

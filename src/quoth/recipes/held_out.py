@@ -85,7 +85,7 @@ def judge_held_out(name: str, which: str, data: str, hardware: Hardware, say: Ca
     named, model, checkpoint = _load(name, which, recipe, hardware, say)
     judging = kind.judging(recipe, base, found, hardware, World())
     judgement = judging.judge(model, lambda: True)
-    where = data or f"what {run.name} held out of {recipe.data.data}"
+    where = data or f"what it held out of {recipe.data.data}"
     return HeldOut(named, recipe.tune.stage, checkpoint.name, where, len(found.held_out), judgement, judging.loss_is)
 
 

@@ -103,7 +103,7 @@ def win_rate(
     if not fit:
         raise InputError(
             f"None of {len(asked):,} prompts leaves room for an answer of {tokens:,} tokens in a context of "
-            f"{room + tokens:,} tokens."
+            f"{room + tokens:,} tokens; give fewer --answer-tokens."
         )
     prompts, theirs = ([side[n] for n in fit] for side in sides)
     # This measures and teaches nothing, so that a reward model that is often wrong is only told of.
