@@ -56,6 +56,8 @@ def test_a_run_learns_from_a_teacher(capsys: pytest.CaptureFixture[str]) -> None
     assert said["steps"] == 2 and said["kl"] >= 0 and said["cross_entropy"] > 0
     assert dispatch(["eval", "taught", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["stage"] == "distill"
+    assert dispatch(["eval", "taught", "--against", "base", "--reward", "ends"]) == 2
+    assert "taught has held out no prompts" in capsys.readouterr().err
     assert dispatch(["eval", "taught", "--data", "text.txt", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["bits_per_byte"] > 0
     Path("texts.jsonl").write_text(json.dumps({"text": "the king and the sea"}) + "\n")
@@ -115,7 +117,10 @@ def test_eval_judges_what_was_tuned(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "said"),
     [
         (["tuned", "--against", "base"], "needs both --against RUN and --reward REWARD"),
-        (["base", "--against", "base", "--reward", "ends"], "base was not tuned, so it has no held-out prompts"),
+        (
+            ["base", "--against", "base", "--reward", "ends"],
+            "base has held out no prompts, since it was not tuned on any",
+        ),
         (["base", "--against", "none", "--reward", "ends", "--data", "chats.jsonl"], "There is no run 'none'"),
         (
             ["base", "--against", "base", "--reward", "ends", "--data", "chats.jsonl", "--answer-tokens", "0"],

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from recipes.tuned import DATA, STAGES, make_base, said, tune, write
 
+from quoth.recipes.compared_prompts import held_out_prompts
 from quoth.recipes.events import Evaluated
-from quoth.recipes.held_out import judge_held_out, recipe_of, settings_of
-from quoth.recipes.tuning_data import held_out_prompts
+from quoth.recipes.held_out import judge_held_out, recipe_of
 from quoth.recipes.win_rate import WinRate, open_answering, win_rate
 from quoth.system.device import Hardware, choose
 from quoth.system.errors import InputError
@@ -68,7 +68,7 @@ def test_data_that_changed_is_not_judged_by(hardware: Hardware) -> None:
 def compared(run: str, other: str, reward: str, hardware: Hardware) -> WinRate:
     (_, one), (_, another) = (open_answering(name, "best", hardware, ignore) for name in (run, other))
     recipe = recipe_of("tuned")
-    asked = held_out_prompts("sft", settings_of(recipe))
+    asked = [one.prompt for one in held_out_prompts(Path("tuned"))]
     return win_rate(one, another, asked, reward, hardware, ignore, tokens=14, seed=recipe.run.seed)
 
 
@@ -94,7 +94,7 @@ def test_a_reward_model_judges_what_it_can_read(tuned: None, hardware: Hardware)
     told: list[str] = []
     _, one = open_answering("tuned", "best", hardware, ignore)
     _, other = open_answering("base", "best", hardware, ignore)
-    asked = held_out_prompts("sft", settings_of(recipe_of("tuned")))
+    asked = [one.prompt for one in held_out_prompts(Path("tuned"))]
     found = win_rate(one, other, asked, "liked", hardware, told.append, tokens=8, seed=1)
     assert found.total == len(asked) and 0 <= found.share <= 1
     assert any("The reward model liked is right about" in sentence for sentence in told)
@@ -105,7 +105,9 @@ def test_a_reward_model_judges_what_it_can_read(tuned: None, hardware: Hardware)
 
 def test_prompts_that_leave_no_room_are_left_out(tuned: None, hardware: Hardware) -> None:
     _, one = open_answering("tuned", "best", hardware, ignore)
-    asked = [(said("user", "sea"),), (said("user", "sea " * 20),)]
-    assert win_rate(one, one, asked, "ends", hardware, ignore, tokens=8, seed=1).left_out == 1
+    asked = [(said("user", "sea"),), (said("user", "sea"),), (said("user", "sea " * 20),)]
+    assert (
+        win_rate(one, one, asked, "ends", hardware, ignore, tokens=8, seed=1).left_out == 1
+    )  # The same prompt is asked once.
     with pytest.raises(InputError, match="None of 1 prompts leaves room for an answer of 8 tokens in a context of 32"):
-        win_rate(one, one, asked[1:], "ends", hardware, ignore, tokens=8, seed=1)
+        win_rate(one, one, asked[2:], "ends", hardware, ignore, tokens=8, seed=1)

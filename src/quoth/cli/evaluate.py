@@ -152,25 +152,26 @@ def _compared(a: Arguments, hardware: Hardware) -> tuple[dict[str, Any], list[tu
 
     from rich.markup import escape
 
-    from quoth.recipes.held_out import recipe_of, settings_of
+    from quoth.recipes.compared_prompts import held_out_prompts, tuned_run
+    from quoth.recipes.held_out import recipe_of
     from quoth.recipes.tune_config import TuneConfig
-    from quoth.recipes.tuning_data import all_prompts, held_out_prompts
     from quoth.recipes.win_rate import open_answering, win_rate
+    from quoth.tune.read import read_prompts
 
     assert a.against and a.reward
     recipe = recipe_of(a.run)
-    if a.data:
-        asked = all_prompts(a.data)
-    elif recipe.tune:
-        asked = held_out_prompts(recipe.tune.stage, settings_of(recipe))
-    else:
-        raise InputError(f"{a.run} was not tuned, so it has no held-out prompts; give --data FILE.")
+    tuned = tuned_run(a.run)
+    asked = read_prompts(a.data) if a.data else held_out_prompts(tuned) if tuned else []
+    if not asked:
+        raise InputError(f"{a.run} has held out no prompts, since it was not tuned on any; give --data FILE.")
     name, run = open_answering(a.run, a.checkpoint, hardware, warn)
     other_name, other = open_answering(a.against, a.checkpoint, hardware, warn)
     own = recipe.tune.answer_tokens if recipe.tune else TuneConfig.answer_tokens
     half = min(side.model.config.context for side in (run, other)) // 2
     tokens = a.answer_tokens or min(own, half)
-    found = win_rate(run, other, asked, a.reward, hardware, warn, tokens=tokens, seed=recipe.run.seed)
+    found = win_rate(
+        run, other, [one.prompt for one in asked], a.reward, hardware, warn, tokens=tokens, seed=recipe.run.seed
+    )
     low, high = found.interval
     numbers = {"win_rate": found.share, "win_rate_interval": [low, high], **asdict(found)}
     values = {"run": name, "against": other_name, "judged_by": a.reward, **numbers}

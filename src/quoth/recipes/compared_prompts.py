@@ -9,6 +9,7 @@ from typing import Any
 from quoth.recipes.load_engine import LoadedEngine
 from quoth.recipes.load_run import parse_name
 from quoth.recipes.recipe import Recipe, read_recipe
+from quoth.recipes.tuning import needs_chat
 from quoth.recipes.tuning_data import naming
 from quoth.system.errors import InputError
 from quoth.text.chat import LongConversationError, TemplateError
@@ -22,6 +23,7 @@ READERS: dict[str, Callable[[Recipe], Sequence[Any]]] = {
     "reward": lambda recipe: read_preferences(recipe.data.data),
     "dpo": lambda recipe: read_preferences(recipe.data.data),
     "kto": lambda recipe: read_rated(recipe.data.data),
+    "distill": lambda recipe: _distilled(recipe),
 }
 
 
@@ -69,7 +71,7 @@ def tuned_run(name: str) -> Path | None:
 
 
 def held_out_prompts(run: Path) -> list[Prompt]:
-    """The prompts that were held out when a run was tuned, each once; none if it was not tuned.
+    """The prompts that were held out when a run was tuned, each once; none if it was tuned on a text, or not at all.
 
     Raises:
         InputError: its data cannot be read any more.
@@ -81,6 +83,14 @@ def held_out_prompts(run: Path) -> list[Prompt]:
     found = read(recipe) if read else read_prompts(recipe.data.data)
     _, held = split(found, held_out=recipe.tune.held_out, seed=recipe.run.seed)
     return [Prompt(one.prompt, one.where) for one in held]
+
+
+def _distilled(recipe: Recipe) -> Sequence[Any]:
+    """The conversations of a distillation; a text has no prompts."""
+    assert recipe.tune
+    if not needs_chat(recipe.tune, recipe.data.data):
+        return []
+    return read_conversations(recipe.data.data, recipe.tune.me)
 
 
 def fitting(prompts: Sequence[Prompt], runs: Sequence[LoadedEngine], say: Callable[[str], None]) -> list[Messages]:

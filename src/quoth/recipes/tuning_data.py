@@ -44,37 +44,6 @@ class Split(Generic[T]):
     remarks: Sequence[str] = ()
 
 
-def held_out_prompts(stage: str, known: Mapping[str, Any]) -> list[Messages]:
-    """The messages before the first answer of all that a stage holds out of its data, each once.
-
-    Raises:
-        InputError: the data cannot be read.
-    """
-    held = split(_found(stage, known), held_out=known["held_out"], seed=known["seed"])[1]
-    return list({json.dumps(one.prompt): one.prompt for one in held}.values())
-
-
-def all_prompts(data: str) -> list[Messages]:
-    """The messages before the last answer of all rows of DATA, each once.
-
-    Raises:
-        InputError: the data cannot be read.
-    """
-    return list({json.dumps(one.prompt): one.prompt for one in read_prompts(data)}.values())
-
-
-def _found(stage: str, known: Mapping[str, Any]) -> Sequence[Prompted]:
-    """What a stage reads, before it becomes ids."""
-    if stage == "sft":
-        return read_conversations(known["data"], known["me"])
-    readers: dict[str, Callable[[str], Sequence[Prompted]]] = {
-        "reward": read_preferences,
-        "dpo": read_preferences,
-        "kto": read_rated,
-    }
-    return readers.get(stage, read_prompts)(known["data"])
-
-
 def conversations(base: Base, known: Mapping[str, Any]) -> Split[Example]:
     """Conversations, of which the assistant's turns are learned.
 

@@ -90,13 +90,14 @@ def win_rate(
     Both draw from the same random numbers, so equal models tie.
 
     Args:
-        asked: the messages before each answer.
+        asked: the messages before each answer; what stands there twice is asked once.
         reward: a reward model's run, or rules and functions of a file, as for `quoth tune`.
         tokens: the most tokens of an answer.
 
     Raises:
         InputError: there is no such reward, it is a reward model for another tokenizer, or no prompt can be used.
     """
+    asked = list({repr(messages): messages for messages in asked}.values())
     sides = [[side.prompt(messages) for messages in asked] for side in (run, other)]
     room = min(run.model.config.context, other.model.config.context) - tokens
     fit = [n for n in range(len(asked)) if all(len(prompts[n].ids) <= room for prompts in sides)]
