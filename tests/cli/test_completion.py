@@ -48,6 +48,7 @@ def test_bash(scripts: Path) -> None:
     assert completed("quoth", "train", "--resume", "fi") == ["first"]
     assert completed("quoth", "sample", "f") == ["first"]
     assert completed("quoth", "sample", "l") == ["latest"]
+    assert completed("quoth", "eval", "--against", "l") == completed("quoth", "tune", "--teacher", "l") == ["latest"]
     assert completed("quoth", "eval", "first", "--checkpoint", "") == ["best", "last"]
     assert completed("quoth", "eval", "--data", "t") == ["text.txt"]
     assert completed("quoth", "config", "lec") == ["lecture"]

@@ -16,7 +16,7 @@ from quoth.cli.output import print_json
 
 # Arguments whose values the shell looks up: files, folders, runs, and data, which is a file or a named corpus.
 LOOKED_UP = {
-    **dict.fromkeys(("run", "runs", "resume", "init"), "run"),
+    **dict.fromkeys(("run", "runs", "resume", "init", "against", "teacher", "reward", "true_reward"), "run"),
     "config": "file",
     "path": "file",
     "out": "folder",

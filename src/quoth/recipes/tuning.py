@@ -10,7 +10,7 @@ from typing import Any
 from quoth.model.lora import is_adapted
 from quoth.recipes.base import Base, open_base
 from quoth.recipes.dial import EAGER, REFERENCE, REHEARSAL_STEPS, compile_seconds, step_seconds
-from quoth.recipes.distilling import Material, distilling, distilling_judging, material
+from quoth.recipes.distill import DistillData, distill_data, distill_judging, distill_stage
 from quoth.recipes.judging import Judging
 from quoth.recipes.preferences import dpo_judging, dpo_stage, kto_judging, kto_stage, reward_judging, reward_stage
 from quoth.recipes.recipe import Recipe, Setting, Settings, with_origins
@@ -150,7 +150,7 @@ def _choose_sft(base: Base, data: Split[Example], known: Settings) -> Settings:
     return {**length, **_rates(base, rates, 5e-5), **_compile(base, row, {**length, **known})}
 
 
-def _choose_distill(base: Base, data: Material, known: Settings) -> Settings:
+def _choose_distill(base: Base, data: DistillData, known: Settings) -> Settings:
     rates = {"learning_rate": 0.005, "embedding_learning_rate": 0.003, "weight_decay": 0.05}
     return {**_choose_rows(data.tokens, data.row, DISTILLED_TOKENS, known), **_rates(base, rates, 5e-5)}
 
@@ -214,7 +214,7 @@ KINDS = {
     "reward": Kind(pairs, _choose_pairs(5e-4, 2e-5), reward_stage, reward_judging),
     "dpo": Kind(pairs, _choose_pairs(1e-4, 5e-6), dpo_stage, dpo_judging),
     "kto": Kind(ratings, _choose_ratings, kto_stage, kto_judging),
-    "distill": Kind(material, _choose_distill, distilling, distilling_judging),
+    "distill": Kind(distill_data, _choose_distill, distill_stage, distill_judging),
     "ppo": Kind(prompts, _choose_policy, reinforcement, _policy_judging),
     "grpo": Kind(prompts, _choose_policy, reinforcement, _policy_judging),
     "rloo": Kind(prompts, _choose_policy, reinforcement, _policy_judging),

@@ -39,7 +39,7 @@ HELD_TOKENS, JUDGED = 32_768, 16
 
 
 @dataclass(frozen=True)
-class Material(Split[Example]):
+class DistillData(Split[Example]):
     """What a model is distilled on: conversations; or a text, of which `training` then is empty.
 
     Attributes:
@@ -56,7 +56,7 @@ class Material(Split[Example]):
         return len(self.text.train) if self.text else sum(min(one.places, self.row) for one in self.training)
 
 
-def material(base: Base, known: Mapping[str, Any]) -> Material:
+def distill_data(base: Base, known: Mapping[str, Any]) -> DistillData:
     """Conversations from rows and from exports of chats; any other data is text, as for `quoth train`.
 
     Raises:
@@ -65,7 +65,7 @@ def material(base: Base, known: Mapping[str, Any]) -> Material:
     context = base.model.config.context
     if is_rows(known["data"]) or known["me"]:
         found = conversations(base, known)
-        return Material(**vars(found), row=row_length([*found.training, *found.held_out], context))
+        return DistillData(**vars(found), row=row_length([*found.training, *found.held_out], context))
     row = min(context, LONGEST_ROW)
     reading = {name: known[name] for name in ("separator", "column", "keep_newlines") if name in known}
     text = corpus(known["data"], base.tokenizer, **reading)
@@ -75,10 +75,10 @@ def material(base: Base, known: Mapping[str, Any]) -> Material:
     windows = [held[at : at + row + 1] for at in range(0, len(held) - 1, row)]
     examples = [Example(ids, [1.0] * len(ids)) for ids in windows]
     facts = {"data_sha256": text.manifest["text_sha256"]}
-    return Material(text.name, [], examples, facts=facts, remarks=text.remarks, text=text, row=row)
+    return DistillData(text.name, [], examples, facts=facts, remarks=text.remarks, text=text, row=row)
 
 
-def distilling(recipe: Recipe, base: Base, data: Material, hardware: Hardware, world: World) -> Stage:
+def distill_stage(recipe: Recipe, base: Base, data: DistillData, hardware: Hardware, world: World) -> Stage:
     """The stage in which a model learns what its teacher would say next at every place (Hinton et al. 2015)."""
     run, tune = recipe.run, recipe.tune
     assert tune
@@ -112,14 +112,14 @@ def distilling(recipe: Recipe, base: Base, data: Material, hardware: Hardware, w
     )
 
 
-def distilling_judging(recipe: Recipe, base: Base, data: Material, hardware: Hardware, world: World) -> Judging:
+def distill_judging(recipe: Recipe, base: Base, data: DistillData, hardware: Hardware, world: World) -> Judging:
     """How far a model is from its teacher, and from the text itself, at every held-out target."""
     assert recipe.tune
     _, teacher, _ = _teacher(recipe.tune.teacher, base, data.row, hardware)
     return _judging(recipe, teacher, data, hardware, Answering(recipe, base, data.prompts, hardware))
 
 
-def _judging(recipe: Recipe, teacher: GPT, data: Material, hardware: Hardware, answering: Answering) -> Judging:
+def _judging(recipe: Recipe, teacher: GPT, data: DistillData, hardware: Hardware, answering: Answering) -> Judging:
     tune = recipe.tune
     assert tune
     held = PackedRows(data.held_out, batch=1, context=data.row, seed=0, device=hardware.device)
@@ -161,7 +161,7 @@ def _rows(rows: PackedRows) -> Sequence[Batch]:
     ]
 
 
-def _held(data: Material) -> str:
+def _held(data: DistillData) -> str:
     return f"{sum(one.targets for one in data.held_out):,.0f} tokens" if data.text else count(len(data.held_out))
 
 
