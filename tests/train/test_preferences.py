@@ -96,6 +96,8 @@ def test_dpo_and_ipo_are_their_definitions(model):
     mean = ratio / length
     expected = ((mean[0::2] - mean[1::2] - 1 / 0.6) ** 2).sum()
     assert dpo(0.3, "ipo")(model, batch)[0].item() == pytest.approx(expected, abs=1e-12)
+    likely = -(policy_logp / length)[0::2].sum()
+    assert dpo(0.3, "ipo", chosen=0.7)(model, batch)[0].item() == pytest.approx(expected + 0.7 * likely, abs=1e-12)
 
 
 @pytest.mark.parametrize("z", [True, False])

@@ -91,7 +91,16 @@ def dpo_stage(recipe: Recipe, base: Base, data: Split[Pair], hardware: Hardware,
     answering = Answering(recipe, base, data.prompts, hardware)
     judging = dpo_judging(recipe, base, data, hardware, world, answering)
     batches = PairBatches(data.training, reference_N2=before_N2, **_how(recipe, hardware, world))
-    made = _stage(recipe, base, data, batches, dpo(tune.beta, tune.loss), judging, answering.sample, _pairs(data))
+    made = _stage(
+        recipe,
+        base,
+        data,
+        batches,
+        dpo(tune.beta, tune.loss, chosen=tune.chosen_weight),
+        judging,
+        answering.sample,
+        _pairs(data),
+    )
     return replace(made, model=model, try_it="quoth chat {}")
 
 

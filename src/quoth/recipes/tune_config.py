@@ -31,6 +31,7 @@ class TuneConfig:
         answer_tokens: the most tokens that an answer may have when the model writes one.
         beta: the weight of the KL divergence from the model before tuning.
         loss: the form of the loss on pairs: sigmoid (DPO's own) or ipo.
+        chosen_weight: the weight of the preferred answers' own loss per token, which keeps them and their end likely.
         desirable_weight: the weight of good answers in the loss.
         undesirable_weight: the weight of bad answers in the loss.
         teacher: the run from whose distributions the model learns; or RUN+ADAPTER.
@@ -62,6 +63,7 @@ class TuneConfig:
     answer_tokens: int = 64
     beta: float = 0.1
     loss: Literal["sigmoid", "ipo"] = "sigmoid"
+    chosen_weight: float = 0.0
     desirable_weight: float = 1.0
     undesirable_weight: float = 1.0
     teacher: str = ""
@@ -98,7 +100,7 @@ class TuneConfig:
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be more than 0, not {getattr(self, name)}.")
         not_negative = ("lora", "lora_alpha", "beta", "value_weight", "entropy", "replay_weight")
-        for name in (*not_negative, "desirable_weight", "undesirable_weight"):
+        for name in (*not_negative, "chosen_weight", "desirable_weight", "undesirable_weight"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}.")
         for name in ("gae_lambda", "alpha"):
@@ -127,7 +129,7 @@ _POLICY = (
 USES: dict[str, tuple[str, ...]] = {
     "sft": (*_DATA, *_LORA, "me", "replay", "replay_weight", "answer_tokens"),
     "reward": _DATA,
-    "dpo": (*_DATA, *_LORA, "beta", "loss", "answer_tokens"),
+    "dpo": (*_DATA, *_LORA, "beta", "loss", "chosen_weight", "answer_tokens"),
     "kto": (*_DATA, *_LORA, "beta", "desirable_weight", "undesirable_weight", "answer_tokens"),
     "distill": (*_DATA, *_LORA, "me", "answer_tokens", "teacher", "temperature", "alpha"),
     "ppo": (*_POLICY, "value_weight", "gae_lambda"),

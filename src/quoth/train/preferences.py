@@ -76,7 +76,7 @@ def bradley_terry(scorer: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str,
     return -F.logsigmoid(score_B[0::2] - score_B[1::2]).sum(), _pair_metrics(score_B)
 
 
-def dpo(beta: float = 0.1, kind: Literal["sigmoid", "ipo"] = "sigmoid") -> Objective:
+def dpo(beta: float = 0.1, kind: Literal["sigmoid", "ipo"] = "sigmoid", *, chosen: float = 0.0) -> Objective:
     """Direct preference optimization: an objective that tunes a policy on pairs without a reward model.
 
     The implicit reward of an answer is β (log π − log π_ref); the optimum of reward less β KL has exactly this reward,
@@ -89,19 +89,23 @@ def dpo(beta: float = 0.1, kind: Literal["sigmoid", "ipo"] = "sigmoid") -> Objec
             (difference of log π − log π_ref per token − 1 / 2β)², which has a finite optimum (Azar et al. 2023,
             arXiv:2310.12036). The paper means whole answers; the mean per token is what its authors computed, and
             what TRL computes, since otherwise the loss would grow with the answers' length.
+        chosen: the weight of the chosen answers' own loss, −log π per token, as a mean over answers. DPO looks at
+            differences alone, and may make both answers of a pair less likely, their end tokens too; this keeps the
+            chosen ones likely (Pang et al. 2024, arXiv:2404.19733).
 
     Returns:
         An objective. Its metrics are those of `bradley_terry`, of the implicit rewards.
     """
 
     def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        ratio_B = answer_log_probs(model, batch) - batch.more["reference_B"]
+        log_B, length_B = answer_log_probs(model, batch), counted(batch).sum(1).clamp_min(1)
+        ratio_B = log_B - batch.more["reference_B"]
         if kind == "ipo":
-            mean_B = ratio_B / counted(batch).sum(1).clamp_min(1)
+            mean_B = ratio_B / length_B
             loss = ((mean_B[0::2] - mean_B[1::2] - 1 / (2 * beta)) ** 2).sum()
         else:
             loss = -F.logsigmoid(beta * (ratio_B[0::2] - ratio_B[1::2])).sum()
-        return loss, _pair_metrics(beta * ratio_B)
+        return loss - chosen * (log_B / length_B)[0::2].sum(), _pair_metrics(beta * ratio_B)
 
     return objective
 
