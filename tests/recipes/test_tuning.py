@@ -59,7 +59,7 @@ def test_every_stage_is_tested() -> None:
 
 
 def test_finetuning_lowers_the_loss_on_answers_it_has_not_seen() -> None:
-    events = list(tune("sft", steps=40).events())
+    events = list(tune("sft", steps=100).events())
     judged = [event.judgement for event in events if isinstance(event, Evaluated)]
     assert judged[-1].loss < judged[0].loss - 0.5
     assert judged[-1].metrics["ended"] > 0.5 >= judged[0].metrics["ended"]

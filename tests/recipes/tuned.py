@@ -23,7 +23,8 @@ def letter(prompt, answer):
     return answer.count('e') / 8
 """
 FLAGS: dict[str, Any] = {"threads": 1, "dtype": "float32", "device": "cpu", "sample_tokens": 12, "seed": 3}
-POLICY = {"answers": 16, "answer_tokens": 8, "reward": "rule.py:sea", "steps": 12, "evaluate_every": 4}
+LENGTH = {"steps": 12, "evaluate_every": 4, "passes": 2, "minibatches": 2}
+POLICY = {"answers": 16, "answer_tokens": 8, "reward": "rule.py:sea", **LENGTH}
 STAGES: dict[str, dict[str, Any]] = {
     "sft": {"steps": 12, "compile": "off", "replay": 0.25},
     "reward": {"steps": 12},

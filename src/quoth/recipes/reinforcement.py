@@ -35,7 +35,8 @@ def reinforcement(recipe: Recipe, base: Base, data: Split[Prompt], hardware: Har
     """The stage in which a model learns from the rewards of the answers that it writes.
 
     The loss by which checkpoints are compared is β KL − reward, over answers to held-out prompts: what is learned is to
-    make it small.
+    make it small. GRPO divides rewards by their deviation within a group, so that its β is no price of a nat in the
+    unit of the rewards: its checkpoints are compared by the reward alone.
     """
     run, tune = recipe.run, recipe.tune
     assert tune
@@ -59,11 +60,11 @@ def reinforcement(recipe: Recipe, base: Base, data: Split[Prompt], hardware: Har
     )
     answering = Answering(recipe, base, data.held_out, hardware)
     past: list[Iteration] = []
-    each = tune.answers // tune.minibatches
+    each, price = tune.answers // tune.minibatches, 0.0 if tune.stage == "grpo" else tune.beta
 
     def judge(model: GPT, go_on: Callable[[], bool]) -> Judgement:
         found = judges.judge(model, reference, answering, hardware)
-        return Judgement(tune.beta * found.kl - found.reward, found.metrics)
+        return Judgement(price * found.kl - found.reward, found.metrics)
 
     def watch() -> Watch:
         if (told := rollouts.told) is None:
@@ -83,7 +84,7 @@ def reinforcement(recipe: Recipe, base: Base, data: Split[Prompt], hardware: Har
         about=f"{data.name}: {count(len(data.training))} prompts to learn from, {count(len(data.held_out))} held out",
         facts={**base.facts, **data.facts, **judges.facts},
         per_step=f"{each} answers",
-        loss_is="(β KL − reward) over answers to held-out prompts",
+        loss_is=f"({'β KL ' if price else ''}− reward) over answers to held-out prompts",
         try_it="quoth chat {}",
         model=ActorCritic(policy, critic) if critic else policy,
         period=rollouts.c.period,

@@ -44,8 +44,6 @@ ANSWER_TOKENS = 72
 COMPARED, NOISE = 2600, 0.1
 # In how many comparisons the reward model is checked.
 CHECKED = 1000
-# How often each conversation is read in finetuning; a second reading teaches no more of what is asked for.
-EPOCHS = 1.6
 BEST_OF = (1, 4, 16)
 TASTE = '''"""The hidden taste of the demo, as a reward function: change it, and see what the model learns."""
 
@@ -108,7 +106,7 @@ class Rlhf:
         write_atomic(self.folder / "taste.py", TASTE)
         yield self._effect("pretraining", base, began)
         examples, prompts = self._write_conversations(verse)
-        yield self._tune("sft", "finetuning", base, examples, held_out=0.05, epochs=EPOCHS)
+        yield self._tune("sft", "finetuning", base, examples, held_out=0.05, evaluate_every=10**6)
         sft = str(self.folder / "finetuning")
         pairs = self._write_pairs(sft)
         self._session("reward", "reward-model", sft, pairs, {"held_out": 0.1})

@@ -38,8 +38,8 @@ def row_length(examples: Sequence[Example], context: int) -> int:
 def sft(recipe: Recipe, base: Base, data: Split[Example], hardware: Hardware, world: World) -> Stage:
     """The stage in which a model learns the assistant's turns of conversations, end tokens included.
 
-    The loss is the mean over those tokens. A share of each step's rows are plain text of the base run, on which the
-    model is held to what it predicted before.
+    The loss is the mean over those tokens, with a weight for the ends. A share of each step's rows are plain text of
+    the base run, on which the model is held to what it predicted before.
     """
     run, tune = recipe.run, recipe.tune
     assert tune
@@ -49,14 +49,15 @@ def sft(recipe: Recipe, base: Base, data: Split[Example], hardware: Hardware, wo
     plain = round(tune.replay * run.batch * run.accumulate) if text else 0
     replay = Windows(text.train, batch=plain, context=row, seed=run.seed) if text and plain else None
     shape = {"batch": run.batch, "accumulate": run.accumulate, "context": row, "seed": run.seed}
-    rows = PackedRows(training, **shape, replay=replay, world=world, device=hardware.device)
+    weighted = [one.ending(base.tokenizer.ends, tune.end_weight) for one in training]
+    rows = PackedRows(weighted, **shape, replay=replay, world=world, device=hardware.device)
     answering = Answering(recipe, base, data.prompts, hardware)
     objective = finetuning(frozen(base.model, hardware), tune.replay_weight) if replay else next_token
     judging = sft_judging(recipe, base, data, hardware, world, answering, text)
     forgotten = f"; {plain} of {run.batch * run.accumulate} rows replay {text.name}" if text and plain else ""
     about = (
         f"{data.name}: {count(len(training))} conversations for training, {count(len(held))} held out, "
-        f"{count(rows.targets)} tokens of answers{forgotten}"
+        f"{count(sum(one.targets for one in training))} tokens of answers{forgotten}"
     )
     return Stage(
         rows,

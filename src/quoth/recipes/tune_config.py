@@ -25,6 +25,7 @@ class TuneConfig:
         me: in exports of chats, the name of the person whose messages the model learns to write.
         epochs: how often the data is read if neither steps nor minutes are given.
         held_out: the share of the data that is held out to judge the model, all answers to a prompt together.
+        end_weight: the weight of an answer's end token, of which there is one among many others.
         replay: the share of each step's rows that are windows of the text of the base run, on which the model is held
             to what it was.
         replay_weight: what a nat of KL at a token of those rows weighs against a nat of loss at a token of an answer.
@@ -58,7 +59,8 @@ class TuneConfig:
     me: str = ""
     epochs: float = 3.0
     held_out: float = 0.1
-    replay: float = 0.3
+    end_weight: float = 1.0
+    replay: float = 0.25
     replay_weight: float = 5.0
     answer_tokens: int = 64
     beta: float = 0.1
@@ -70,10 +72,10 @@ class TuneConfig:
     alpha: float = 0.0
     reward: str = ""
     true_reward: str = ""
-    answers: int = 128
+    answers: int = 64
     group: int = 8
-    passes: int = 2
-    minibatches: int = 2
+    passes: int = 1
+    minibatches: int = 4
     temperature: float = 1.0
     clip_ratio: float = 0.2
     value_weight: float = 0.5
@@ -99,7 +101,7 @@ class TuneConfig:
         for name in ("epochs", "temperature", "clip_ratio"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be more than 0, not {getattr(self, name)}.")
-        not_negative = ("lora", "lora_alpha", "beta", "value_weight", "entropy", "replay_weight")
+        not_negative = ("lora", "lora_alpha", "beta", "value_weight", "entropy", "replay_weight", "end_weight")
         for name in (*not_negative, "chosen_weight", "desirable_weight", "undesirable_weight"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}.")
@@ -127,7 +129,7 @@ _POLICY = (
 )  # fmt: skip
 # The settings that each stage uses.
 USES: dict[str, tuple[str, ...]] = {
-    "sft": (*_DATA, *_LORA, "me", "replay", "replay_weight", "answer_tokens"),
+    "sft": (*_DATA, *_LORA, "me", "end_weight", "replay", "replay_weight", "answer_tokens"),
     "reward": _DATA,
     "dpo": (*_DATA, *_LORA, "beta", "loss", "chosen_weight", "answer_tokens"),
     "kto": (*_DATA, *_LORA, "beta", "desirable_weight", "undesirable_weight", "answer_tokens"),

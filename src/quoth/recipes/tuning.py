@@ -28,15 +28,16 @@ from quoth.tune.answers import Prompt
 from quoth.tune.ratings import Rating
 from quoth.tune.read import is_rows
 
-# Models up to this size are finetuned as pretraining trains them; the matrices of larger ones would cost Muon too much.
+# Models up to this size learn quickly; larger ones know much already, and their matrices would cost Muon too much.
 SMALL_MODEL = 20_000_000
 # How many tokens a step of finetuning has. What is to be learned is little, and many small steps learn it soonest.
 STEP_TOKENS = 1024
+END_WEIGHT = 10.0  # Of an answer of a line or two.
 # How many tokens a step of distillation has: of texts there is more, as in pretraining.
 DISTILLED_TOKENS = 4096
 # How many pairs or rated answers a step has, and how often a model writes answers to learn from, if nothing else is
 # asked for.
-PAIRS, ITERATIONS = 32, 60
+PAIRS, ITERATIONS = 16, {"ppo": 26, "grpo": 36, "rloo": 36}
 # The stages that learn from answers which the model itself writes.
 POLICIES = ("ppo", "grpo", "rloo")
 
@@ -145,8 +146,11 @@ def _choose_sft(base: Base, data: Split[Example], known: Settings) -> Settings:
     row = row_length([*data.training, *data.held_out], base.model.config.context)
     tokens = sum(min(one.places, row) for one in data.training)
     replay = known["replay"].value
-    rates = {"learning_rate": 0.003, "embedding_learning_rate": 0.004, "weight_decay": 0.05}
+    # In steps as small as these, Muon would take as long as the model, and it is no better.
+    rates = {**_adamw(1e-3), "weight_decay": 0.0}
     length = _choose_rows(tokens, row, STEP_TOKENS, known, learned=1 - replay)
+    if base.model.parameters_count <= SMALL_MODEL:
+        length["end_weight"] = Setting(END_WEIGHT, "tune: a small model has to learn where to stop")
     return {**length, **_rates(base, rates, 5e-5), **_compile(base, row, {**length, **known})}
 
 
@@ -171,12 +175,12 @@ def _compile(base: Base, row: int, known: Settings) -> Settings:
     return {"compile": Setting("on" if saves else "off", f"tune: in {steps:,.0f} steps {why}")}
 
 
-def _choose_pairs(rate: float, large: float) -> Callable[[Base, Split[Any], Settings], Settings]:
+def _choose_pairs(rates: dict[str, Any], large: float) -> Callable[[Base, Split[Any], Settings], Settings]:
     def choose(base: Base, data: Split[Any], known: Settings) -> Settings:
         batch = known["batch"].value if "batch" in known else max(1, min(PAIRS, len(data.training) // 8))
         return {
             **_length(known, len(data.training) / batch, batch, "tune: an eighth of the data or less"),
-            **_rates(base, {**_adamw(rate), "weight_decay": 0.05}, large),
+            **_rates(base, rates, large),
         }
 
     return choose
@@ -190,16 +194,18 @@ def _choose_ratings(base: Base, data: Split[Rating], known: Settings) -> Setting
     most = max(good, bad)
     weights = {"desirable_weight": most / good if good else 1.0, "undesirable_weight": most / bad if bad else 1.0}
     chosen = {name: Setting(weight, why) for name, weight in weights.items()}
-    return {**_choose_pairs(1e-4, 5e-6)(base, data, known), **chosen}
+    rates = {**_adamw(1e-4), "weight_decay": 0.05}
+    return {**_choose_pairs(rates, 5e-6)(base, data, known), **chosen}
 
 
 def _choose_policy(base: Base, data: Split[Any], known: Settings) -> Settings:
     period = known["passes"].value * known["minibatches"].value
-    why = f"tune: {ITERATIONS} times answers, {period} steps for each"
+    times = ITERATIONS[known["stage"].value]
+    why = f"tune: {times} times answers, {period} steps for each"
     return {
-        **_steps(known, ITERATIONS * period, why),
-        "evaluate_every": Setting(20 * period, f"tune: {ITERATIONS // 20} times"),
-        **_rates(base, {**_adamw(3e-4), "weight_decay": 0.0}, 1e-5),
+        **_steps(known, times * period, why),
+        "evaluate_every": Setting(20 * period, "tune: after each 20 writings of answers"),
+        **_rates(base, _POLICY_RATES, 1e-5),
     }
 
 
@@ -209,10 +215,14 @@ def _policy_judging(recipe: Recipe, base: Base, data: Split[Prompt], hardware: H
     return Judging(stage.judge, stage.loss_is)
 
 
+# Muon gets further than AdamW for each nat of KL.
+_POLICY_RATES = {"optimizer": "muon", "learning_rate": 0.002, "embedding_learning_rate": 4e-4, "weight_decay": 0.0}
+_REWARD_RATES = {"optimizer": "muon", "learning_rate": 0.003, "embedding_learning_rate": 1e-3, "weight_decay": 0.05}
+_PAIR_RATES = {"optimizer": "adamw", "learning_rate": 2e-4, "embedding_learning_rate": 2e-4, "weight_decay": 0.05}
 KINDS = {
     "sft": Kind(conversations, _choose_sft, sft, sft_judging),
-    "reward": Kind(pairs, _choose_pairs(5e-4, 2e-5), reward_stage, reward_judging),
-    "dpo": Kind(pairs, _choose_pairs(1e-4, 5e-6), dpo_stage, dpo_judging),
+    "reward": Kind(pairs, _choose_pairs(_REWARD_RATES, 2e-5), reward_stage, reward_judging),
+    "dpo": Kind(pairs, _choose_pairs(_PAIR_RATES, 5e-6), dpo_stage, dpo_judging),
     "kto": Kind(ratings, _choose_ratings, kto_stage, kto_judging),
     "distill": Kind(distill_data, _choose_distill, distill_stage, distill_judging),
     "ppo": Kind(prompts, _choose_policy, reinforcement, _policy_judging),
@@ -220,15 +230,16 @@ KINDS = {
     "rloo": Kind(prompts, _choose_policy, reinforcement, _policy_judging),
 }
 _DATA: dict[str, Any] = {"clip": 1.0, "warmup": 0.05, "cooldown": 0.3, "seed": 1337, "held_out": 0.1}
-_POLICY = {**_DATA, "cooldown": 0.2, "batch": 1, "compile": "off", "passes": 2, "minibatches": 2}
+_POLICY = {**_DATA, "cooldown": 0.2, "batch": 1, "compile": "off", "passes": 1}
+_GROUPS = {**_POLICY, "answers": 64, "minibatches": 4, "momentum": 0.9, "beta": 0.02}
 # What each stage fixes; `Kind.choose` decides the rest.
 PRESETS: dict[str, dict[str, Any]] = {
-    "sft": {**_DATA, "epochs": 3.0, "cooldown": 0.6, "replay": 0.3, "replay_weight": 5.0},
-    "reward": {**_DATA, "epochs": 4.0, "compile": "off"},
-    "dpo": {**_DATA, "epochs": 2.0, "beta": 0.1, "compile": "off"},
+    "sft": {**_DATA, "epochs": 3.0, "cooldown": 0.8, "replay": 0.25, "replay_weight": 5.0},
+    "reward": {**_DATA, "epochs": 2.0, "cooldown": 0.8, "compile": "off"},
+    "dpo": {**_DATA, "epochs": 2.0, "cooldown": 0.8, "beta": 0.05, "chosen_weight": 0.5, "compile": "off"},
     "kto": {**_DATA, "epochs": 2.0, "beta": 0.1, "compile": "off"},
     "distill": {**_DATA, "epochs": 2.0, "compile": "off", "alpha": 0.1},
-    "ppo": {**_POLICY, "beta": 0.2},
-    "grpo": {**_POLICY, "beta": 0.02},
-    "rloo": {**_POLICY, "beta": 0.02},
+    "ppo": {**_POLICY, "answers": 128, "minibatches": 2, "beta": 0.2},
+    "grpo": _GROUPS,
+    "rloo": _GROUPS,
 }

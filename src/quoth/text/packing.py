@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,15 @@ class Example:
     def cut(self, context: int) -> Example:
         """The example's beginning, as much as a window of `context` tokens holds with the target after it."""
         return Example(self.ids[: context + 1], self.weights[: context + 1])
+
+    def ending(self, ends: Collection[int], weight: float) -> Example:
+        """The example with another weight for its end tokens, where they are learned.
+
+        >>> Example([7, 8, 0], [0.0, 1.0, 1.0]).ending({0}, 5.0).weights
+        [0.0, 1.0, 5.0]
+        """
+        both = zip(self.ids, self.weights, strict=True)
+        return Example(self.ids, [w * weight if token in ends else w for token, w in both])
 
     @property
     def places(self) -> int:
