@@ -117,7 +117,7 @@ def table(demo: Rlhf) -> Iterator[str]:
         shares = [f"{k[name]:.0%}" for name in ("form", "line", "ended", "distinct")]
         kl = f"{k['kl']:.1f}" if "kl" in k else "–"
         liked = [f"{k['score']:.2f}", f"{effect.held_out['score']:.2f}"]
-        rows.append([effect.stage, *liked, *shares, kl, duration(effect.seconds)])
+        rows.append([effect.stage, *liked, *shares, kl, "–" if effect.seconds is None else duration(effect.seconds)])
         if effect.stage == "finetuning":
             rows += [[f"best of {n}", f"{score:.2f}", *["–"] * 7] for n, score in demo.best_of.items() if n > 1]
     yield from columns(rows, set(range(1, len(heads))))

@@ -23,7 +23,7 @@ COMMANDS = {
     "export": "write a run for transformers, vLLM, llama.cpp or Ollama",
     "import": "make a run of another program's GPT-2, Llama or Qwen model",
     "merge": "make a complete run of a base and adapters",
-    "eval": "judge a run by text or answers it has not learned, or against another",
+    "eval": "judge a run by what it has not learned, or against another",
     "data": "explore a text: size, alphabet, split, tokens, first lines",
     "ladder": "climb the lecture's ladder, from a bigram to a GPT",
     "explain": "run one idea of the lecture and show its tensors",

@@ -62,7 +62,7 @@ class Effect:
     Attributes:
         stage: the stage's name.
         run: the run's folder.
-        seconds: how long the stage took.
+        seconds: how long the stage took; None for a base that was there already.
         known: means over answers to requests of the kind that was trained on: the verdicts of the taste, `ended`,
             `distinct`, and `kl` from the finetuned model.
         held_out: the same for requests that were never trained on.
@@ -72,7 +72,7 @@ class Effect:
 
     stage: str
     run: str
-    seconds: float
+    seconds: float | None
     known: dict[str, float]
     held_out: dict[str, float]
     shown: list[tuple[str, str]]
@@ -104,7 +104,7 @@ class Rlhf:
             raise InputError(f"{base} was not trained on a text that can be read here; the demo needs Shakespeare's.")
         verse = Verse(decode(text.tokenizer, text.train.tolist()))
         write_atomic(self.folder / "taste.py", TASTE)
-        yield self._effect("pretraining", base, began)
+        yield self._effect("pretraining", base, None if self.base else began)
         examples, prompts = self._write_conversations(verse)
         yield self._tune("sft", "finetuning", base, examples, held_out=0.05, evaluate_every=10**6)
         sft = str(self.folder / "finetuning")
@@ -147,8 +147,8 @@ class Rlhf:
         self._session(stage, name, run, data, flags)
         return self._effect(name, str(self.folder / name), began)
 
-    def _effect(self, name: str, run: str, began: float) -> Effect:
-        seconds = time.monotonic() - began
+    def _effect(self, name: str, run: str, began: float | None) -> Effect:
+        seconds = None if began is None else round(time.monotonic() - began, 1)
         reference = self.folder / "finetuning"
         against = open_base(str(reference)) if reference.exists() and name != "finetuning" else None
         base = open_base(run)
@@ -157,7 +157,7 @@ class Rlhf:
         answers = _answers(base, five, self.seed)
         curve = [line for line in read_metrics(Path(run)) if "reward" in line]
         shown = [(one.text, answer.text) for one, answer in zip(five, answers, strict=True)]
-        effect = Effect(name, run, round(seconds, 1), known, held, shown, curve)
+        effect = Effect(name, run, seconds, known, held, shown, curve)
         self.effects.append(effect)
         return effect
 

@@ -57,7 +57,7 @@ def _rows(record: Mapping[str, Any]) -> Iterator[Markup]:
             known["score"],
             held=hundredths(effect["held_out"]["score"]),
             kl=f"{known['kl']:.1f}" if "kl" in known else "–",
-            time=duration(effect["seconds"]),
+            time="–" if effect["seconds"] is None else duration(effect["seconds"]),
             **shares,
         )
         if effect["stage"] == "finetuning":
