@@ -160,10 +160,10 @@ class Progress:
         )
         if s["validation_loss"] is not None:
             bits = f" ({s['bits_per_byte']:.3f} bits per byte)" if "bits_per_byte" in s else ""
-            self.screen.print(
-                f"[bold]{s['validation_loss']:.4f}[/] {self.session.stage.loss_is}{bits}; "
-                f"best at step {s['best_step']:,}"
-            )
+            best = f"best at step {s['best_step']:,}"
+            if not s["best_step"]:
+                best = "as it began: no evaluation was better, and the run stands for its last step"
+            self.screen.print(f"[bold]{s['validation_loss']:.4f}[/] {self.session.stage.loss_is}{bits}; {best}")
         self.screen.print(f"The run is in [bold]{folder}[/]; its report.html shows it. Try it:")
         self.screen.print(f"  {self.session.stage.try_it.format(name)}")
         if s["stopped"] != "finished":
