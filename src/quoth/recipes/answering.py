@@ -14,6 +14,8 @@ from quoth.tune.answers import Answer, Prompt, share_distinct, share_ended, writ
 
 # How many prompts are answered at each evaluation, how many at once, and how many answers are shown.
 ANSWERED, SLOTS, SHOWN = 64, 32, 5
+# A model of more parameters than this takes seconds for each answer, and answers fewer prompts.
+LARGE, LARGE_ANSWERED = 20_000_000, 16
 
 
 class Answering:
@@ -23,7 +25,8 @@ class Answering:
         assert recipe.tune
         self.base, self.hardware, self.seed = base, hardware, recipe.run.seed
         # A few prompts are asked several times, so that the share of distinct answers means the same for all data.
-        self.prompts = [prompts[n % len(prompts)] for n in range(ANSWERED)] if prompts else []
+        number = ANSWERED if base.model.parameters_count <= LARGE else LARGE_ANSWERED
+        self.prompts = [prompts[n % len(prompts)] for n in range(number)] if prompts else []
         self.tokens = recipe.tune.answer_tokens
         self._engine: Engine | None = None
 
