@@ -1,21 +1,41 @@
-"""One server for the tests of a module."""
+"""One server, one browser and one thread for the tests of a module."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from serve.browsing import CHROMIUM
 from serve.running import ALPHABET, ChatBytes, Running, running, served
 
 from quoth.text.tokenizer import Bytes, Characters
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
+def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        one = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield one
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def server(one_thread: None) -> Iterator[Running]:
     with running([served("base", Characters(ALPHABET)), served("chat", ChatBytes()), served("bytes", Bytes())]) as one:
         yield one
         assert one.is_idle()
-    torch.set_num_threads(threads)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from serve.browsing import IN_A_BROWSER, NARROW, WIDE
 from serve.running import ALPHABET, ChatBytes, Running, running, served
 from torch import Tensor
 
@@ -19,13 +19,7 @@ from quoth.serve.requests import Limits, ServedModel
 from quoth.text.tokenizer import Bytes, Characters
 
 playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium"),
-    pytest.mark.xdist_group("browser"),
-    pytest.mark.slow,
-]
-WIDE, NARROW = {"width": 1280, "height": 860}, {"width": 390, "height": 800}
+pytestmark = IN_A_BROWSER
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +41,6 @@ def slow() -> ServedModel:
 
     model.engine.decoder.step = wait  # type: ignore[method-assign]
     return model
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as driver:
-        one = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield one
-        one.close()
 
 
 @pytest.fixture(params=[WIDE, NARROW], ids=["wide", "narrow"])

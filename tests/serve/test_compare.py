@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from serve.comparing import PROMPTS, comparing, loaded
 from serve.running import ALPHABET
 
@@ -21,13 +20,7 @@ from quoth.tune.comparison import Comparison, Decision
 from quoth.tune.comparison_rows import About, Record
 from quoth.tune.read import read_preferences
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread_only() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def rows(path: Path) -> list[dict[str, object]]:

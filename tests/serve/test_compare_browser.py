@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
+from serve.browsing import IN_A_BROWSER, NARROW, WIDE
 from serve.comparing import PROMPTS, Page, comparing, loaded
 
 from quoth.recipes.comparing import LEAST_PAIRS, Comparing, Written
 from quoth.tune.conversation import Messages
 
 playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium"),
-    pytest.mark.xdist_group("browser"),
-    pytest.mark.slow,
-]
-WIDE, NARROW = {"width": 1280, "height": 860}, {"width": 390, "height": 800}
+pytestmark = [*IN_A_BROWSER, pytest.mark.usefixtures("one_thread")]
 LONG: Messages = (
     {"role": "system", "content": "Answer in one line of verse."},
     {"role": "user", "content": "Speak of heaven, and of what a man may hope for there when all his battles are done."},
@@ -42,22 +35,6 @@ class Recited(Comparing):
         assert made
         one, other = (f"{LINES[(pair + n) % len(LINES)]}" for n in (0, 1))
         return Written(LONG if pair % 2 else prompt, (one, other), (True, not other.endswith("king")))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread_only() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as driver:
-        one = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield one
-        one.close()
 
 
 @pytest.fixture(params=[(WIDE, "light"), (NARROW, "dark")], ids=["wide-light", "narrow-dark"])

@@ -10,7 +10,7 @@ import tyro
 
 from quoth.cli.arguments import parse
 from quoth.cli.output import console, print_json, warn
-from quoth.cli.serve import listen
+from quoth.cli.serve import listen, needing_server
 from quoth.system.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,14 +64,10 @@ def main(arguments: list[str], started: float) -> None:
     a = parse(Arguments, arguments, "tune compare")
     check(a)
     listener = listen("127.0.0.1", a.port)
-    try:
+    with needing_server("quoth tune compare"):
         from quoth.serve.compare import create_compare_app
         from quoth.serve.connection import make_server
         from quoth.serve.requests import Limits
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"quoth tune compare needs {error.name}, which is not installed; pip install 'quoth[serve]' brings it."
-        ) from error
 
     from quoth.recipes.comparing import Comparing, Options
 

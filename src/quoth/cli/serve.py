@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 import socket
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,7 +17,7 @@ from quoth.cli.output import console, print_json, warn
 from quoth.system.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from quoth.serve.requests import ServedModel
@@ -71,14 +72,10 @@ def main(arguments: list[str], started: float) -> None:
     key = key_of(a)
     warn_of_everybody(a, key)
     listener = listen(a.host, a.port)
-    try:
+    with needing_server("quoth serve"):
         from quoth.serve.app import create_app
         from quoth.serve.connection import make_server
         from quoth.serve.requests import Limits
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"quoth serve needs {error.name}, which is not installed; pip install 'quoth[serve]' brings it."
-        ) from error
     models = load(a)
     limits = Limits(tokens=a.max_tokens, seconds=a.max_seconds, waiting=a.max_waiting)
     app = create_app(models, limits, key=key, hosts=a.allow_host, origins=a.cors)
@@ -129,6 +126,21 @@ def warn_of_everybody(a: Arguments, key: str | None) -> None:
     if not alone and key is None:
         who = f"With --host {a.host}, everybody who reaches this machine may use the server"
         warn(f"{who}; --api-key-env NAME asks for a key.")
+
+
+@contextmanager
+def needing_server(command: str) -> Iterator[None]:
+    """Say what brings the packages that a server needs, where one is missing.
+
+    Raises:
+        InputError: the block imported a package that is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{command} needs {error.name}, which is not installed; pip install 'quoth[serve]' brings it."
+        ) from error
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from quoth.generate.engine import Engine
 from quoth.model.gpt import GPT
-from quoth.recipes.base import Base
+from quoth.recipes.base import SMALL_MODEL, Base
 from quoth.recipes.load_engine import tell_why_not
 from quoth.recipes.recipe import Recipe
 from quoth.system.device import Hardware
@@ -14,8 +14,8 @@ from quoth.tune.answers import Answer, Prompt, share_distinct, share_ended, writ
 
 # How many prompts are answered at each evaluation, how many at once, and how many answers are shown.
 ANSWERED, SLOTS, SHOWN = 64, 32, 5
-# A model of more parameters than this takes seconds for each answer, and answers fewer prompts.
-LARGE, LARGE_ANSWERED = 20_000_000, 16
+# How many prompts a large model answers.
+LARGE_ANSWERED = 16
 
 
 class Answering:
@@ -25,7 +25,7 @@ class Answering:
         assert recipe.tune
         self.base, self.hardware, self.seed = base, hardware, recipe.run.seed
         # A few prompts are asked several times, so that the share of distinct answers means the same for all data.
-        number = ANSWERED if base.model.parameters_count <= LARGE else LARGE_ANSWERED
+        number = ANSWERED if base.model.parameters_count <= SMALL_MODEL else LARGE_ANSWERED
         self.prompts = [prompts[n % len(prompts)] for n in range(number)] if prompts else []
         self.tokens = recipe.tune.answer_tokens
         self._engine: Engine | None = None

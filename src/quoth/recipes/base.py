@@ -30,6 +30,10 @@ from quoth.train.run import find_run
 from quoth.tune.adapt import resized
 from quoth.tune.answers import Prompt
 
+# Models up to this size learn quickly; larger ones know much already, take seconds for an answer, and their matrices
+# would cost Muon too much.
+SMALL_MODEL = 20_000_000
+
 
 @dataclass(frozen=True)
 class Base:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -26,7 +26,7 @@ from quoth.system.errors import InputError
 from quoth.system.files import sha256_of
 from quoth.system.words import count
 from quoth.system.world import World
-from quoth.text.batches import Batch, Windows
+from quoth.text.batches import Windows
 from quoth.text.corpus import Corpus, corpus
 from quoth.text.packing import Example, PackedRows
 from quoth.text.tokenizer import Tokenizer
@@ -129,7 +129,7 @@ def _judging(recipe: Recipe, teacher: GPT, data: DistillData, hardware: Hardware
         totals: dict[str, float] = {"loss": 0.0, "kl": 0.0, "cross_entropy": 0.0}
         model.eval()
         with torch.no_grad(), hardware.autocast():
-            for batch in _rows(held):
+            for batch in held.once(JUDGED):
                 if not go_on():
                     raise Interrupted
                 found = objective(model, batch)
@@ -150,15 +150,6 @@ def _formula(temperature: float, alpha: float) -> str:
     if not alpha:
         return f"nats of {factor}KL from the teacher"
     return f"nats of {1 - alpha:g} × {factor}KL from the teacher + {alpha:g} × cross entropy"
-
-
-def _rows(rows: PackedRows) -> Sequence[Batch]:
-    """All rows, a few in each batch."""
-    parts = (torch.split(t, JUDGED) for t in (rows.x_NT, rows.y_NT, rows.weight_NT, rows.segment_NT))
-    return [
-        Batch(x_BT, y_BT, weight_BT, segment_BT=segment_BT).to(rows.device)
-        for x_BT, y_BT, weight_BT, segment_BT in zip(*parts, strict=True)
-    ]
 
 
 def _held(data: DistillData) -> str:

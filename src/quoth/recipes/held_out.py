@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from quoth.model.gpt import GPT
 from quoth.recipes.load_run import load_run, parse_name
-from quoth.recipes.recipe import Recipe, read_recipe, with_origins
+from quoth.recipes.recipe import Recipe, read_recipe, values_of
 from quoth.recipes.stage import Judgement
 from quoth.recipes.tune_config import StageName
-from quoth.recipes.tuning import KINDS, base_of, needs_chat
+from quoth.recipes.tuning import KINDS, base_of, changed, needs_chat
 from quoth.system.device import Hardware
 from quoth.system.errors import InputError
-from quoth.system.files import read_json
 from quoth.system.world import World
 from quoth.train.keeper import intact
 from quoth.train.run import find_run
@@ -62,11 +60,6 @@ def has_stage_for(recipe: Recipe, data: str) -> bool:
     return is_rows(data) and needs_chat(recipe.tune, recipe.data.data)
 
 
-def settings_of(recipe: Recipe) -> dict[str, Any]:
-    """The values of all settings of a recipe, by name."""
-    return {name: setting.value for name, setting in with_origins(recipe, lambda name: "").items()}
-
-
 def judge_held_out(name: str, which: str, data: str, hardware: Hardware, say: Callable[[str], None]) -> HeldOut:
     """What the stage of a tuned run measures, on its own held-out data, or on all of `data` if that is given.
 
@@ -78,10 +71,11 @@ def judge_held_out(name: str, which: str, data: str, hardware: Hardware, say: Ca
     recipe = recipe_of(name)
     assert recipe.tune
     kind, base = KINDS[recipe.tune.stage], base_of(recipe)
-    known = settings_of(recipe) | ({"data": data, "held_out": 1.0, "me": ""} if data else {})
+    known = values_of(recipe) | ({"data": data, "held_out": 1.0, "me": ""} if data else {})
     found = kind.read(base, known)
     run = find_run(parse_name(name)[0]).resolve()
-    _check_unchanged(run, recipe, {**base.facts, **({} if data else found.facts)})
+    if what := changed(recipe, run, {**base.facts, **({} if data else found.facts)}):
+        raise InputError(f"{what} has changed since {run.name} began with it, so nothing can be compared with it.")
     named, model, checkpoint = _load(name, which, recipe, hardware, say)
     judging = kind.judging(recipe, base, found, hardware, World())
     judgement = judging.judge(model, lambda: True)
@@ -99,16 +93,3 @@ def _load(
         return run.name, load_scorer(folder, hardware.device).model, folder
     loaded = load_run(name, which, hardware.device, say)
     return loaded.name, loaded.checkpoint.model, loaded.checkpoint.folder
-
-
-def _check_unchanged(run: Path, recipe: Recipe, facts: Mapping[str, Any]) -> None:
-    """Refuse data, or a model to begin with, that are not those that the run had.
-
-    Raises:
-        InputError: they are not.
-    """
-    path = run / "environment.json"
-    began_with = read_json(path) if path.exists() else {}
-    for name, what in (("base_sha256", recipe.run.init), ("data_sha256", recipe.data.data)):
-        if name in facts and began_with.get(name, facts[name]) != facts[name]:
-            raise InputError(f"{what} has changed since {run.name} began with it, so nothing can be compared with it.")

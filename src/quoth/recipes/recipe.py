@@ -224,6 +224,11 @@ def with_origins(recipe: Recipe, origin: Callable[[str], str]) -> Settings:
     return {name: Setting(getattr(section, name), origin(name)) for name, section in _homes(recipe)}
 
 
+def values_of(recipe: Recipe) -> dict[str, Any]:
+    """Every value of a recipe by its name."""
+    return {name: getattr(section, name) for name, section in _homes(recipe)}
+
+
 def _homes(recipe: Recipe) -> Iterator[tuple[str, Any]]:
     """Each setting that a recipe has, and the section that holds it; a pretraining recipe has none to tune with."""
     for name, home in HOME.items():

@@ -14,7 +14,7 @@ from quoth.recipes.pretraining import pretraining
 from quoth.recipes.recipe import BESIDE, HOME, Recipe, parse_recipe, read_recipe, to_toml, with_origins
 from quoth.recipes.session import Session
 from quoth.recipes.stage import Stage
-from quoth.recipes.tuning import tuning
+from quoth.recipes.tuning import changed, tuning
 from quoth.recipes.warm_start import init_checkpoint, tokenizer_of
 from quoth.system.device import Hardware, choose, cores, environment
 from quoth.system.errors import InputError
@@ -75,19 +75,10 @@ def _stage(recipe: Recipe, folder: Path, saved: Path | None, hardware: Hardware,
     Raises:
         InputError: the data or the tokenizer has changed.
     """
-    path = folder / "environment.json"
-    began_with = read_json(path) if path.exists() else {}
     if recipe.tune:
         stage = tuning(recipe, hardware, world)
-        names = {
-            "base_sha256": recipe.run.init,
-            "data_sha256": recipe.data.data,
-            "reward_sha256": recipe.tune.reward,
-            "teacher_sha256": recipe.tune.teacher,
-        }
-        for name, what in names.items():
-            if began_with.get(name, stage.facts.get(name)) != stage.facts.get(name):
-                raise InputError(f"{what} has changed since {folder} began with it; tune a new run.")
+        if what := changed(recipe, folder, stage.facts):
+            raise InputError(f"{what} has changed since {folder} began with it; tune a new run.")
         return stage
     text = open_again(folder, recipe, tokenizer_of(recipe.run.init, saved))
     if saved and (saved / "tokenizer.json").exists() and read_tokenizer(saved).dump() != text.tokenizer.dump():

@@ -20,11 +20,10 @@ from quoth.system.device import Hardware
 from quoth.system.errors import InputError
 from quoth.system.files import read_json, sha256_of
 from quoth.text.batches import Batch
-from quoth.text.packing import padded
 from quoth.train.manifest import MANIFEST
 from quoth.train.preferences import scores
 from quoth.train.run import find_run
-from quoth.tune.answers import Answer, Prompt, write_answers
+from quoth.tune.answers import Answer, Prompt, answered, write_answers
 from quoth.tune.judge import rewards_from
 from quoth.tune.rollouts import Reward, measure
 from quoth.tune.score import Scorer, load_scorer
@@ -63,7 +62,7 @@ class Judges:
     def judge(self, policy: GPT, reference: GPT, answering: Answering, hardware: Hardware) -> Judged:
         """Let the policy answer held-out prompts, and score its answers."""
         answers = answering.answers(policy)
-        batch = padded([(p.ids, a.ids) for p, a in zip(answering.prompts, answers, strict=True)])
+        batch = answered(answering.prompts, answers)
         batch = batch.to(next(policy.parameters()).device)
         with torch.no_grad(), hardware.autocast():
             seen = measure(policy, reference, batch)
@@ -133,7 +132,7 @@ def _before(tune: TuneConfig, base: Base, prompts: Sequence[Prompt], hardware: H
     engine = Engine(base.model, base.tokenizer, slots=64, threads=hardware.threads)
     ids, ends = [prompt.ids for prompt in asked], base.tokenizer.ends
     answers = write_answers(engine, ids, tokens=tune.answer_tokens, ends=ends, seed=seed)
-    batch = padded([(p.ids, a.ids) for p, a in zip(asked, answers, strict=True)])
+    batch = answered(asked, answers)
     return batch.to(next(base.model.parameters()).device)
 
 

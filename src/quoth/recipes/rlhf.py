@@ -106,6 +106,7 @@ class Rlhf:
         write_atomic(self.folder / "taste.py", TASTE)
         yield self._effect("pretraining", base, None if self.base else began)
         examples, prompts = self._write_conversations(verse)
+        # The last step is taken: how well held-out lines are known is best earlier, how answers look is best late.
         yield self._tune("sft", "finetuning", base, examples, held_out=0.05, evaluate_every=10**6)
         sft = str(self.folder / "finetuning")
         pairs = self._write_pairs(sft)

@@ -16,7 +16,7 @@ from quoth.recipes.tuning_data import Split
 from quoth.system.device import Hardware
 from quoth.system.words import count
 from quoth.system.world import World
-from quoth.text.batches import Batch, Windows
+from quoth.text.batches import Windows
 from quoth.text.corpus import Corpus
 from quoth.text.packing import Example, PackedRows
 from quoth.train.evaluate import Interrupted, evaluate
@@ -115,11 +115,9 @@ def held_out_loss(model: GPT, rows: PackedRows, go_on: Callable[[], bool], batch
     """
     total = 0.0
     model.eval()
-    parts = [torch.split(t, batch) for t in (rows.x_NT, rows.y_NT, rows.weight_NT, rows.segment_NT)]
     with torch.no_grad():
-        for x_BT, y_BT, weight_BT, segment_BT in zip(*parts, strict=True):
+        for part in rows.once(batch):
             if not go_on():
                 raise Interrupted
-            part = Batch(x_BT, y_BT, weight_BT, segment_BT=segment_BT).to(rows.device)
             total += next_token(model, part).item()
     return total / rows.targets

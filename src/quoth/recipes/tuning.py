@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 from quoth.model.lora import is_adapted
-from quoth.recipes.base import Base, open_base
+from quoth.recipes.base import SMALL_MODEL, Base, open_base
 from quoth.recipes.dial import EAGER, REFERENCE, REHEARSAL_STEPS, compile_seconds, step_seconds
 from quoth.recipes.distill import DistillData, distill_data, distill_judging, distill_stage
 from quoth.recipes.judging import Judging
 from quoth.recipes.preferences import dpo_judging, dpo_stage, kto_judging, kto_stage, reward_judging, reward_stage
-from quoth.recipes.recipe import Recipe, Setting, Settings, with_origins
+from quoth.recipes.recipe import Recipe, Setting, Settings, values_of
 from quoth.recipes.reinforcement import reinforcement
 from quoth.recipes.sft import row_length, sft, sft_judging
 from quoth.recipes.stage import Stage
@@ -21,6 +22,7 @@ from quoth.recipes.tune_config import TuneConfig
 from quoth.recipes.tuning_data import Split, conversations, pairs, prompts, ratings
 from quoth.system.device import Hardware
 from quoth.system.errors import InputError
+from quoth.system.files import read_json
 from quoth.system.world import World
 from quoth.text.packing import Example
 from quoth.train.reached import reaching_all
@@ -28,8 +30,6 @@ from quoth.tune.answers import Prompt
 from quoth.tune.ratings import Rating
 from quoth.tune.read import is_rows
 
-# Models up to this size learn quickly; larger ones know much already, and their matrices would cost Muon too much.
-SMALL_MODEL = 20_000_000
 # How many tokens a step of finetuning has. What is to be learned is little, and many small steps learn it soonest.
 STEP_TOKENS = 1024
 END_WEIGHT = 10.0  # Of an answer of a line or two.
@@ -92,10 +92,24 @@ def tuning(recipe: Recipe, hardware: Hardware, world: World) -> Stage:
     """
     assert recipe.tune
     kind, base = KINDS[recipe.tune.stage], base_of(recipe)
-    values = {name: setting.value for name, setting in with_origins(recipe, lambda name: "").items()}
     check_processes(recipe.tune, world, sharded=recipe.run.shard)
-    data = kind.read(base, values)
+    data = kind.read(base, values_of(recipe))
     return stage_of(kind, recipe, base, data, hardware, world)
+
+
+def changed(recipe: Recipe, run: Path, facts: Mapping[str, Any]) -> str:
+    """What a tuned run began with and is not the same any more, of what `facts` identify; "" if nothing is."""
+    assert recipe.tune
+    path = run / "environment.json"
+    began_with = read_json(path) if path.exists() else {}
+    names = {
+        "base_sha256": recipe.run.init,
+        "data_sha256": recipe.data.data,
+        "reward_sha256": recipe.tune.reward,
+        "teacher_sha256": recipe.tune.teacher,
+    }
+    differ = (name in facts and began_with.get(name, facts[name]) != facts[name] for name in names)
+    return next((what for what, differs in zip(names.values(), differ, strict=True) if differs), "")
 
 
 def base_of(recipe: Recipe) -> Base:
@@ -148,10 +162,10 @@ def _choose_sft(base: Base, data: Split[Example], known: Settings) -> Settings:
     replay = known["replay"].value
     # In steps as small as these, Muon would take as long as the model, and it is no better.
     rates = {**_adamw(1e-3), "weight_decay": 0.0}
-    length = _choose_rows(tokens, row, STEP_TOKENS, known, learned=1 - replay)
+    chosen = _choose_rows(tokens, row, STEP_TOKENS, known, learned=1 - replay)
     if base.model.parameters_count <= SMALL_MODEL:
-        length["end_weight"] = Setting(END_WEIGHT, "tune: a small model has to learn where to stop")
-    return {**length, **_rates(base, rates, 5e-5), **_compile(base, row, {**length, **known})}
+        chosen["end_weight"] = Setting(END_WEIGHT, "tune: a small model has to learn where to stop")
+    return {**chosen, **_rates(base, rates, 5e-5), **_compile(base, row, {**chosen, **known})}
 
 
 def _choose_distill(base: Base, data: DistillData, known: Settings) -> Settings:

@@ -17,10 +17,9 @@ from quoth.recipes.tune_config import TuneConfig
 from quoth.system.device import Hardware
 from quoth.system.errors import InputError
 from quoth.text.chat import Template
-from quoth.text.packing import padded
 from quoth.text.special import for_chat
 from quoth.tune.adapt import resized
-from quoth.tune.answers import Answer, Prompt, write_answers
+from quoth.tune.answers import Answer, Prompt, answered, write_answers
 from quoth.tune.conversation import Messages
 from quoth.tune.wilson import wilson
 
@@ -148,7 +147,7 @@ def _rewards(
     device, parts = next(of.model.parameters()).device, []
     for at in range(0, len(prompts), SCORED):
         asked, said = prompts[at : at + SCORED], answers[at : at + SCORED]
-        batch = padded([(p.ids, a.ids) for p, a in zip(asked, said, strict=True)]).to(device)
+        batch = answered(asked, said).to(device)
         with torch.no_grad(), hardware.autocast():
             parts.append(judges.reward(asked, said, batch).cpu().double())
     return torch.cat(parts)

@@ -49,6 +49,11 @@ class Batch:
         counts_BT = self.y_BT != IGNORED
         return float(counts_BT.sum() if self.weight_BT is None else (self.weight_BT * counts_BT).sum())
 
+    def rows(self, keep_B: Tensor) -> Batch:
+        """The rows that `keep_B` names, by truth values or by numbers; `units` stay as they are."""
+        kept: dict[str, Any] = {name: t[keep_B] for name, t in vars(self).items() if isinstance(t, Tensor)}
+        return replace(self, **kept, more={name: t[keep_B] for name, t in self.more.items()})
+
     def to(self, device: torch.device | str) -> Batch:
         def moved(named: Mapping[str, Any]) -> dict[str, Any]:
             return {n: t.to(device, non_blocking=True) for n, t in named.items() if isinstance(t, Tensor)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -152,6 +152,12 @@ class PackedRows:
     def tokens_per_step(self) -> int:
         """The number of tokens in a step's rows, of all ranks together."""
         return self.batch * self.accumulate * self.context
+
+    def once(self, size: int) -> Iterator[Batch]:
+        """All rows of examples in their order, at most `size` in each batch, to judge a model by them."""
+        parts = (torch.split(t, size) for t in (self.x_NT, self.y_NT, self.weight_NT, self.segment_NT))
+        for x_BT, y_BT, weight_BT, segment_BT in zip(*parts, strict=True):
+            yield Batch(x_BT, y_BT, weight_BT, segment_BT=segment_BT).to(self.device)
 
     def __getitem__(self, step: int) -> list[Batch]:
         whole, plain = self.batch * self.accumulate, self.replay.batch if self.replay else 0

@@ -39,22 +39,10 @@ def finetuning(reference: nn.Module, weight: float) -> Objective:
         told = {"answer_loss": answer_loss.detach()}
         if not plain_B.any():
             return answer_loss, told
-        rows = plain_rows(batch)
+        rows = replace(batch.rows(plain_B), weight_BT=None, segment_BT=None)  # Each row is one text.
         with torch.no_grad():
             known_NTV = reference(*inputs(rows))
         kl_NT = kl_per_place(known_NTV, logit_BTV[plain_B])
         return answer_loss + weight * (kl_NT * counted(rows)).sum(), told
 
     return objective
-
-
-def plain_rows(batch: Batch) -> Batch:
-    """The rows of plain text among a batch's rows, of which each is one text.
-
-    >>> from quoth.text.batches import Batch
-    >>> x_BT = torch.tensor([[1, 2], [3, 4]])
-    >>> plain_rows(Batch(x_BT, x_BT, more={"plain_B": torch.tensor([False, True])})).x_BT
-    tensor([[3, 4]])
-    """
-    plain_B = batch.more["plain_B"]
-    return replace(batch, x_BT=batch.x_BT[plain_B], y_BT=batch.y_BT[plain_B], weight_BT=None, segment_BT=None, more={})

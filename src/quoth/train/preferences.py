@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -135,7 +135,7 @@ def kto(beta: float = 0.1, desirable: float = 1.0, undesirable: float = 1.0) -> 
     def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         own, kl = batch, batch.x_BT.new_zeros((), dtype=torch.float32)
         if (other_B := batch.more.get("mismatched_B")) is not None and other_B.any():
-            others, own = _rows(batch, other_B.bool()), _rows(batch, ~other_B.bool())
+            others, own = batch.rows(other_B.bool()), batch.rows(~other_B.bool())
             with torch.no_grad():
                 kl = baseline(answer_log_probs(model, others) - others.more["reference_B"])
         good_B = own.more["desirable_B"].bool()
@@ -192,8 +192,3 @@ def _pair_metrics(reward_B: Tensor) -> dict[str, Tensor]:
         "chosen_reward": chosen.sum(),
         "rejected_reward": rejected.sum(),
     }
-
-
-def _rows(batch: Batch, keep_B: Tensor) -> Batch:
-    kept: dict[str, Any] = {n: t[keep_B] for n, t in vars(batch).items() if isinstance(t, Tensor)}
-    return replace(batch, **kept, more={n: t[keep_B] for n, t in batch.more.items()})

@@ -9,6 +9,8 @@ from itertools import pairwise
 from quoth.generate.engine import Engine
 from quoth.generate.request import Generation, Request
 from quoth.generate.sampling import Sampling
+from quoth.text.batches import Batch
+from quoth.text.packing import padded
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ def write_answers(
         for number, prompt in enumerate(prompts, first)
     ]
     return [_answer(made) for made in engine.generate(requests)]
+
+
+def answered(prompts: Sequence[Prompt], answers: Sequence[Answer]) -> Batch:
+    """A row for each prompt and its answer, in which the answer's tokens count; see `padded`."""
+    return padded([(prompt.ids, answer.ids) for prompt, answer in zip(prompts, answers, strict=True)])
 
 
 def _answer(made: Generation) -> Answer:

@@ -14,7 +14,6 @@ from quoth.generate.engine import Engine
 from quoth.model.gpt import GPT
 from quoth.system.world import World
 from quoth.text.batches import Batch
-from quoth.text.packing import padded
 from quoth.text.tokenizer import Tokenizer
 from quoth.train.advantages import (
     explained_variance,
@@ -27,7 +26,7 @@ from quoth.train.advantages import (
 from quoth.train.divergence import entropy, kl_per_place
 from quoth.train.objectives import counted, loss_of
 from quoth.train.preferences import last_counted
-from quoth.tune.answers import Answer, Prompt, in_turn, share_distinct, share_ended, write_answers
+from quoth.tune.answers import Answer, Prompt, answered, in_turn, share_distinct, share_ended, write_answers
 
 SLOTS = 64
 # How many logits are made at once when log-probabilities are measured: half a gigabyte.
@@ -180,7 +179,7 @@ class Rollouts:
             first=first,
         )
         device = next(self.policy.parameters()).device
-        batch = padded([(p.ids, a.ids) for p, a in zip(asked, answers, strict=True)]).to(device)
+        batch = answered(asked, answers).to(device)
         with torch.no_grad(), self.autocast():
             seen = measure(self.policy, self.reference, batch)
             score_B = self.reward(asked, answers, batch).to(device, torch.float32)
