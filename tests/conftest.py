@@ -1,6 +1,7 @@
 """What all tests share: fixed seeds, a cache folder of their own, and one thread where results must be exact."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,9 @@ from hypothesis import settings
 
 settings.register_profile("quoth", derandomize=True, deadline=None, max_examples=60, database=None)
 settings.load_profile("quoth")
+
+# A script that starts tests in the background has them ignore Ctrl-C, and so would all commands that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
