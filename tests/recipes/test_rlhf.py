@@ -31,7 +31,8 @@ def test_conversations_and_prompts_are_what_stages_read(tmp_path: Path) -> None:
     assert {one.text for one in held_out()} < asked
 
 
-def test_the_taste_prefers_and_errs_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("errors", [0.0, 0.1])
+def test_the_taste_prefers_and_may_err(errors: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rlhf, "open_base", lambda run: SimpleNamespace())
     said = iter(
         [["It is a line of love and peace."] * rlhf.COMPARED, ["It is a line of steel and stone."] * rlhf.COMPARED]
@@ -41,7 +42,9 @@ def test_the_taste_prefers_and_errs_now_and_then(tmp_path: Path, monkeypatch: py
         return [Answer([1], text, True) for text in next(said)]
 
     monkeypatch.setattr(rlhf, "_answers", answers)
-    pairs = read_preferences(str(demo(tmp_path)._write_pairs("run")))
+    made = demo(tmp_path)
+    made.errors = errors
+    pairs = read_preferences(str(made._write_pairs("run")))
     scores = [
         [
             taste(request_of(one.prompt[0]["content"]), answer[0]["content"]).score
@@ -50,7 +53,7 @@ def test_the_taste_prefers_and_errs_now_and_then(tmp_path: Path, monkeypatch: py
         for one in pairs
     ]
     right = sum(chosen > rejected for chosen, rejected in scores) / len(scores)
-    assert right == pytest.approx(1 - rlhf.NOISE, abs=0.03)
+    assert right == pytest.approx(1 - errors, abs=0.03 if errors else 0)
 
 
 def test_the_taste_is_a_reward_function(tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ import pytest
 import torch
 from model.adapters import parametrized
 
+from quoth.model.attention import Segments
 from quoth.model.config import family
 from quoth.model.gpt import GPT
 from quoth.system.errors import InputError
 from quoth.text.tokenizer import Characters
 from quoth.train.checkpoint import bare, load, load_weights, save
 from quoth.train.compile import compiled
-from quoth.tune.score import Scorer, load_scorer, scorer_of
+from quoth.tune.score import MEAN_WEIGHT, Scorer, load_scorer, scorer_of
 
 LETTERS = Characters("abcdefghijk")
 IDS = torch.tensor([[1, 2, 3, 4]])
@@ -69,6 +70,20 @@ def test_a_reward_model_is_no_language_model_nor_the_other_way_round(tmp_path, s
     assert "kind" not in json.loads((tmp_path / "model" / "config.json").read_text())
     with pytest.raises(InputError, match="model holds a language model, but a reward model is needed here"):
         load_scorer(tmp_path / "model")
+
+
+def test_a_score_is_of_the_last_state_and_of_the_mean_of_all(scorer):
+    own_T = scorer.head(scorer.hidden(IDS))[0, :, 0]
+    wanted_T = torch.stack([own_T[t] + MEAN_WEIGHT * own_T[: t + 1].mean() for t in range(4)])
+    torch.testing.assert_close(scorer(IDS)[0, :, 0], wanted_T)
+
+
+def test_texts_in_one_row_are_scored_as_each_alone(scorer):
+    segments = Segments(torch.tensor([[0, 0, 0, 1, 1, 2]]))
+    row = torch.tensor([[5, 6, 7, 1, 2, 3]])
+    together = scorer(row, segments, segments.places_BT)[0, :, 0]
+    alone = [scorer(row[:, begin:end])[0, :, 0] for begin, end in ((0, 3), (3, 5), (5, 6))]
+    torch.testing.assert_close(together, torch.cat(alone))
 
 
 def test_scores_are_not_rounded_under_autocast(scorer):

@@ -16,6 +16,7 @@ from quoth.text.tokenizer import Characters
 from quoth.train.objectives import next_token, token_loss
 from quoth.train.policy import grpo
 from quoth.train.preferences import answer_log_probs, bradley_terry, dpo, kto
+from quoth.tune import score
 from quoth.tune.comparison import Comparison, Decision
 from quoth.tune.comparison_rows import About, Record
 from quoth.tune.score import scorer_of
@@ -180,8 +181,12 @@ def test_kahneman_tversky_optimization(both, policy, reference):
     assert (told["kl"].item() > 0) == (policy == "reference")
 
 
-def test_reward_models(both):
-    """The padding is a token of prompts, too, so a score that is read by looking for padding would be the wrong one."""
+def test_reward_models(both, monkeypatch):
+    """TRL reads the last state alone.
+
+    The padding is a token of prompts, too, so a score that is read by looking for padding would be the wrong one.
+    """
+    monkeypatch.setattr(score, "MEAN_WEIGHT", 0.0)
     theirs = both.hf.AutoModelForSequenceClassification.from_pretrained(both.folder / "policy", num_labels=1)
     theirs.config.pad_token_id = both.tokenizer.pad_token_id
     scorer = scorer_of(both.policy)

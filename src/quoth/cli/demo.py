@@ -44,6 +44,7 @@ class Arguments:
         base: a run of Shakespeare to begin with; without it, one is trained first.
         minutes: how many minutes that training takes.
         seed: the seed of all random numbers.
+        errors: the share of comparisons in which the taste errs, as people do; 0.1 is much.
         out: the folder for all runs and the report; runs/<date>-demo-rlhf when left out.
         json: print one JSON object on stdout.
     """
@@ -52,6 +53,7 @@ class Arguments:
     base: Annotated[str, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = ""
     minutes: float = 3.0
     seed: int = 1337
+    errors: float = 0.0
     out: words("FOLDER") = None  # type: ignore[valid-type]
     json: bool = False
 
@@ -67,6 +69,8 @@ def main(arguments: list[str], started: float) -> None:
 
     if not a.minutes > 0 or not 0 <= a.seed < 2**32:
         raise InputError("minutes must be above 0, and seed must lie in [0, 2³²).")
+    if not 0 <= a.errors <= 1:
+        raise InputError(f"errors is a share, from 0 to 1, not {a.errors}.")
     screen = console(a.json)
     folder = new_run(a.out, "demo", "rlhf")
 
@@ -78,7 +82,7 @@ def main(arguments: list[str], started: float) -> None:
             for event in session.events():
                 progress.show(event)
 
-    demo = Rlhf(folder, carry_out, a.base, a.minutes, a.seed)
+    demo = Rlhf(folder, carry_out, a.base, a.minutes, a.seed, a.errors)
     for effect in demo.stages():
         save(demo)
         tell(screen, effect)

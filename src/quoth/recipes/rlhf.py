@@ -40,8 +40,8 @@ from quoth.tune.verse import Request, Verse, held_out, means, requests, taste
 # How many requests a model answers to be judged, and which five of them are shown.
 JUDGED, SHOWN = 256, 5
 ANSWER_TOKENS = 72
-# The taste errs in one comparison of ten, as people do.
-COMPARED, NOISE = 2600, 0.1
+# So many requests get two answers to compare; the taste likes about half of these pairs alike.
+COMPARED = 2600
 # In how many comparisons the reward model is checked.
 CHECKED = 1000
 BEST_OF = (1, 4, 16)
@@ -83,6 +83,8 @@ class Effect:
 class Rlhf:
     """The stages of the demo in one folder; `carry_out` runs a session and shows it.
 
+    `errors` is the share of comparisons in which the taste errs, as people do.
+
     >>> for effect in Rlhf(Path("rlhf"), carry_out).stages(): print(effect.known["score"])   # doctest: +SKIP
     """
 
@@ -91,6 +93,7 @@ class Rlhf:
     base: str = ""
     minutes: float = 3.0
     seed: int = 1337
+    errors: float = 0.0
     effects: list[Effect] = field(default_factory=list)
     agreement: Agreement | None = None
     best_of: dict[int, float] = field(default_factory=dict)
@@ -126,6 +129,7 @@ class Rlhf:
         """All that was measured, for rlhf.json and the report."""
         return {
             "seed": self.seed,
+            "errors": self.errors,
             "judged": JUDGED,
             "reward_model": asdict(self.agreement) if self.agreement else None,
             "best_of": self.best_of,
@@ -172,10 +176,10 @@ class Rlhf:
         return examples, prompts
 
     def _write_pairs(self, run: str) -> Path:
-        """A file of comparisons: the taste prefers one of two answers, and errs now and then."""
+        """A file of comparisons: the taste prefers one of two answers, and may err now and then."""
         rng, rows = Random(self.seed), []
         for one, *answers in self._compared(open_base(run), COMPARED, self.seed):
-            chosen, rejected = answers if rng.random() >= NOISE else reversed(answers)
+            chosen, rejected = answers if rng.random() >= self.errors else reversed(answers)
             rows.append({"prompt": one.text, "chosen": chosen.text, "rejected": rejected.text})
         path = self.folder / "pairs.jsonl"
         _write_lines(path, rows)
