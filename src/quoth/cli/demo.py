@@ -27,14 +27,14 @@ NAMES = {
     "reward-model": "A copy of it has learned from comparisons which answers are liked.",
     "ppo": "It writes answers and learns from the reward model's scores, held near what it was (β = 0.2).",
     "ppo-without-kl": "The same with nothing to hold it (β = 0): watch the reward, and read the answers.",
-    "grpo-on-the-rule": "It learns from the taste itself, by comparing its answers to the same request.",
+    "rloo-on-the-rule": "It learns from the taste itself, by comparing its answers to the same request (RLOO).",
     "dpo": "It learns from the comparisons alone, without a reward model.",
 }
 
 
 @dataclass
 class Arguments:
-    """Show finetuning, a reward model, PPO, GRPO and DPO on a model that is trained for it, one after the other.
+    """Show finetuning, a reward model, PPO, RLOO and DPO on a model that is trained for it, one after the other.
 
     "Ask of love." wants a question with the word love, "Speak of love." another line; a hidden taste likes gentle
     words. The same five requests are answered after each stage.

@@ -122,7 +122,7 @@ class Rlhf:
         policy = {"true_reward": liked, "answer_tokens": ANSWER_TOKENS, "anyway": True}
         for name, beta in (("ppo", 0.2), ("ppo-without-kl", 0.0)):
             yield self._tune("ppo", name, sft, prompts, reward=reward, beta=beta, **policy)
-        yield self._tune("grpo", "grpo-on-the-rule", sft, prompts, reward=liked, **policy)
+        yield self._tune("rloo", "rloo-on-the-rule", sft, prompts, reward=liked, **policy)
         yield self._tune("dpo", "dpo", sft, pairs, answer_tokens=ANSWER_TOKENS)
 
     def record(self) -> dict[str, Any]:

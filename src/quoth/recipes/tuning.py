@@ -214,12 +214,13 @@ def _choose_ratings(base: Base, data: Split[Rating], known: Settings) -> Setting
 
 def _choose_policy(base: Base, data: Split[Any], known: Settings) -> Settings:
     period = known["passes"].value * known["minibatches"].value
-    times = ITERATIONS[known["stage"].value]
+    stage = known["stage"].value
+    times = ITERATIONS[stage]
     why = f"tune: {times} times answers, {period} steps for each"
     return {
         **_steps(known, times * period, why),
         "evaluate_every": Setting(20 * period, "tune: after each 20 writings of answers"),
-        **_rates(base, _POLICY_RATES, 1e-5),
+        **_rates(base, _POLICY_RATES if stage == "ppo" else _GROUP_RATES, 1e-5),
     }
 
 
@@ -231,6 +232,7 @@ def _policy_judging(recipe: Recipe, base: Base, data: Split[Prompt], hardware: H
 
 # Muon gets further than AdamW for each nat of KL.
 _POLICY_RATES = {"optimizer": "muon", "learning_rate": 0.002, "embedding_learning_rate": 4e-4, "weight_decay": 0.0}
+_GROUP_RATES = {**_POLICY_RATES, "learning_rate": 0.004}
 _REWARD_RATES = {"optimizer": "muon", "learning_rate": 0.003, "embedding_learning_rate": 1e-3, "weight_decay": 0.05}
 _PAIR_RATES = {"optimizer": "adamw", "learning_rate": 2e-4, "embedding_learning_rate": 2e-4, "weight_decay": 0.05}
 KINDS = {
@@ -245,7 +247,7 @@ KINDS = {
 }
 _DATA: dict[str, Any] = {"clip": 1.0, "warmup": 0.05, "cooldown": 0.3, "seed": 1337, "held_out": 0.1}
 _POLICY = {**_DATA, "cooldown": 0.2, "batch": 1, "compile": "off", "passes": 1}
-_GROUPS = {**_POLICY, "answers": 64, "minibatches": 4, "momentum": 0.9, "beta": 0.02}
+_GROUPS = {**_POLICY, "cooldown": 0.9, "answers": 64, "minibatches": 4}
 # What each stage fixes; `Kind.choose` decides the rest.
 PRESETS: dict[str, dict[str, Any]] = {
     "sft": {**_DATA, "epochs": 3.0, "cooldown": 0.8, "replay": 0.25, "replay_weight": 5.0},
@@ -254,6 +256,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "kto": {**_DATA, "epochs": 2.0, "beta": 0.1, "compile": "off"},
     "distill": {**_DATA, "epochs": 2.0, "compile": "off", "alpha": 0.1},
     "ppo": {**_POLICY, "answers": 128, "minibatches": 2, "beta": 0.2},
-    "grpo": _GROUPS,
-    "rloo": _GROUPS,
+    "grpo": {**_GROUPS, "beta": 0.02},
+    "rloo": {**_GROUPS, "beta": 0.01},
 }
