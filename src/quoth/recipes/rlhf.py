@@ -172,7 +172,7 @@ class Rlhf:
         examples, prompts = self.folder / "conversations.jsonl", self.folder / "prompts.jsonl"
         _write_lines(examples, ({"messages": [_user(one), _assistant(line)]} for one, line in found))
         known = dict.fromkeys(one for one, _ in found)
-        _write_lines(prompts, ({"messages": [_user(one)]} for one in [*known, *held_out()]))
+        _write_lines(prompts, ({"messages": [_user(one)]} for one in known))
         return examples, prompts
 
     def _write_pairs(self, run: str) -> Path:
