@@ -80,7 +80,7 @@ def _drawings(curves: Mapping[str, list[dict[str, float]]]) -> Iterator[Markup]:
         paths = {
             name: [(line["kl"], line[key]) for line in curve if key in line]
             for name, curve in curves.items()
-            if key != "reward" or name.startswith("ppo")  # GRPO's reward has another unit.
+            if key != "reward" or name.startswith("ppo")  # A rule has another unit.
         }
         if paths := {name: path for name, path in paths.items() if path}:
             yield Markup(paths_svg(title, "KL from the finetuned model, nats an answer", "", paths))
