@@ -65,6 +65,22 @@ def test_logits_are_the_models(kind: type, name: str, shape: str) -> None:
     torch.testing.assert_close(torch.cat(parts), logits(gpt, tokens), atol=2e-4, rtol=2e-4)
 
 
+@pytest.mark.parametrize("kind", [NativeDecoder, TorchDecoder, WindowDecoder])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("count", [1, 15, 17, 30])
+def test_a_slot_goes_on_from_what_another_has_read(kind: type, shape: str, count: int) -> None:
+    gpt = model("modern", **SHAPES[shape], context=48)
+    tokens = ids(40, gpt.config.vocabulary)
+    decoder: Decoder = kind(gpt, slots=3)
+    decoder.step(rows((2, 0, ids(40, gpt.config.vocabulary, 2), 1)))
+    read = decoder.step(rows((0, 0, tokens[:count], 1), (0, count, tokens[count:], 40 - count)))[1:]
+    decoder.copy(0, 2, count)
+    copied = decoder.step(rows((2, count, tokens[count:], 40 - count)))
+    torch.testing.assert_close(copied, read, atol=0 if decoder.exact else 1e-5, rtol=0)
+    again = decoder.step(rows((0, 39, tokens[39:], 1)))  # The slot that was copied holds what it held.
+    torch.testing.assert_close(again, read[-1:], atol=0 if decoder.exact else 1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

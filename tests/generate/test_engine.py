@@ -171,6 +171,57 @@ def test_a_prompt_that_a_slot_has_read_is_not_read_again() -> None:
     assert again.answer == fresh.answer
 
 
+def rows_read(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows by the number of rows of each step."""
+    step, rows = engine.decoder.step, list[int]()
+    monkeypatch.setattr(engine.decoder, "step", lambda batch: rows.append(len(batch)) or step(batch))
+    return rows
+
+
+@pytest.mark.parametrize("length", [20, 3 * STRETCH + 7])
+def test_a_prompt_that_others_have_too_is_read_once(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpt = model("modern", context=4 * STRETCH)
+    rng = random.Random(length)
+    prompt = [rng.randrange(len(ALPHABET)) for _ in range(length)]
+    same = [Request(prompt=prompt, tokens=6, seed=seed) for seed in range(6)]
+    longer = [Request(prompt=[*prompt, seed], tokens=6, seed=seed) for seed in range(2)]
+    engine = engine_of(gpt, slots=8)
+    rows = rows_read(engine, monkeypatch)
+    made = engine.generate([*same, *longer])
+    alone = [engine_of(gpt).generate([request])[0] for request in (*same, *longer)]
+    assert [seen(one) for one in made] == [seen(one) for one in alone]
+    written = 8 * (6 - 1)
+    assert sum(rows) - written <= length + 5 + 2 * 2 + 1
+
+
+def test_a_request_begins_with_what_another_that_still_writes_has_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of(model("modern", context=64), slots=2)
+    writer = engine.submit(Request(prompt=[1, 2, 3, 4, 5] * 4, tokens=30))
+    for _ in range(3):
+        engine.step()
+    rows = rows_read(engine, monkeypatch)
+    late = Request(prompt=[*writer.request.prompt, writer.answer[0], 7], tokens=5)
+    made = engine.submit(late)
+    engine.step()
+    assert rows == [1 + 1]  # The writer's next token, and the one token that the other had not read.
+    while engine.busy:
+        engine.step()
+    assert seen(made) == seen(engine_of(model("modern", context=64)).generate([late])[0])
+
+
+def test_who_waits_for_a_request_that_leaves_reads_itself() -> None:
+    gpt = model("modern", context=8 * STRETCH)
+    request = Request(prompt=[1, 2, 3] * 2 * STRETCH, tokens=5)
+    engine = engine_of(gpt, slots=2)
+    first, second = engine.submit(request), engine.submit(request)
+    engine.step()
+    first.cancelled = True
+    while engine.busy:
+        engine.step()
+    assert (first.finish, second.finish) == ("cancelled", "length")
+    assert second.answer == engine_of(gpt).generate([request])[0].answer
+
+
 def test_a_cancelled_request_frees_its_slot() -> None:
     engine = engine_of()
     running, waiting = engine.submit(Request(prompt=[1])), engine.submit(Request(prompt=[2]))

@@ -77,6 +77,10 @@ class Decoder(Protocol):
         """Take in a batch, over what its slots held at these positions; the logits (answers, V) of the wanted rows."""
         ...
 
+    def copy(self, slot: int, to: int, count: int) -> None:
+        """Let slot `to` have read what `slot` has read, as far as its first `count` positions."""
+        ...
+
     def draw(
         self, logit_RV: Tensor, rows: Sequence[int], samplings: Sequence[Sampling], uniforms: Sequence[float]
     ) -> list[int]:
@@ -86,6 +90,8 @@ class Decoder(Protocol):
 
 class TorchDraw:
     """The drawing of a `Decoder`, by PyTorch: rows that are drawn alike together."""
+
+    exact = False
 
     def draw(
         self, logit_RV: Tensor, rows: Sequence[int], samplings: Sequence[Sampling], uniforms: Sequence[float]
@@ -108,7 +114,6 @@ class TorchDecoder(TorchDraw):
     neighbours are; a prompt's stretches are computed alone.
     """
 
-    exact = False
     why_not = ""
 
     def __init__(self, model: GPT, *, slots: int = 1, rows: int = 128) -> None:
@@ -147,6 +152,10 @@ class TorchDecoder(TorchDraw):
                 found.update(zip(together, self._next(batch, together), strict=True))
         return self._stacked([found[row] for row, wanted in enumerate(batch.wanted) if wanted])
 
+    def copy(self, slot: int, to: int, count: int) -> None:
+        for there in (self.cache.k, self.cache.v):
+            there[:, to, :, :count] = there[:, slot, :, :count]
+
     def _stacked(self, logits: list[Tensor]) -> Tensor:
         if not logits:
             return torch.empty(0, self.model.config.vocabulary)
@@ -175,7 +184,6 @@ class TorchDecoder(TorchDraw):
 class WindowDecoder(TorchDraw):
     """`Decoder` for blocks that keep no cache: each token reads the last `context` ones anew."""
 
-    exact = False
     why_not = ""
 
     def __init__(self, model: GPT, *, slots: int = 1, rows: int = 128) -> None:
@@ -187,6 +195,9 @@ class WindowDecoder(TorchDraw):
     def reload(self, model: GPT) -> None:
         refuse_other_shape(self.model.config, model)
         self.model = model.eval()
+
+    def copy(self, slot: int, to: int, count: int) -> None:
+        self.windows[to] = self.windows[slot][:count]
 
     def step(self, batch: Batch) -> Tensor:
         answers = []

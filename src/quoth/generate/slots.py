@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from quoth.generate.decoder import Batch, Decoder
@@ -42,6 +42,8 @@ class Slots:
         self.running: list[Generation | None] = [None] * decoder.slots
         # What a slot has read stays there after its request; the next one may begin with the same.
         self.memory: list[list[int]] = [[] for _ in self.running]
+        # Which slot reads what another one waits for, to copy it.
+        self.awaited: dict[int, int] = {}
 
     def drop_cancelled(self, waiting: deque[Generation]) -> list[Generation]:
         """Free the slots of requests that were cancelled, and their places in the queue."""
@@ -62,6 +64,7 @@ class Slots:
 
     def free(self, generation: Generation) -> None:
         self.running[generation.slot] = None
+        self.awaited.pop(generation.slot, None)
 
     def admit(self, waiting: deque[Generation]) -> None:
         """Give free slots to those that wait longest."""
@@ -70,15 +73,20 @@ class Slots:
             known = {slot: self._known(slot, generation) for slot, there in enumerate(self.running) if not there}
             generation.slot = max(known, key=lambda slot: known[slot])
             generation.read = known[generation.slot]
+            self._copy(generation, range(len(self.memory)))
             # What comes after is written over, wherever the next step is cut off.
             del self.memory[generation.slot][generation.read :]
             self.running[generation.slot] = generation
 
     def schedule(self) -> list[Chunk]:
         """Who reads what next: those who write come first, then stretches of prompts as far as there is room."""
-        chunks, room = [], self.decoder.rows
+        chunks, room = list[Chunk](), self.decoder.rows
         active = sorted((g for g in self.running if g), key=lambda g: len(g.window) - g.read > 1)
         for generation in active:
+            if generation.slot in self.awaited:
+                self._copy(generation, [self.awaited.pop(generation.slot)])
+            if self._waits(generation, chunks):
+                continue
             window, read = generation.window, generation.read
             tokens = window[read : read + STRETCH]
             guessed = self._guess(generation) if len(window) - read == 1 else []
@@ -110,6 +118,31 @@ class Slots:
         if not self.decoder.exact or generation.request.echo:
             return 0
         return common(self.memory[slot], generation.window[:-1])
+
+    def _copy(self, generation: Generation, slots: Iterable[int]) -> None:
+        """Take over what one of these slots has read of the window, where it has read more of it."""
+        if not self.decoder.exact or generation.request.echo:
+            return
+        slot, most = generation.slot, generation.read
+        for other in slots:
+            if len(self.memory[other]) > most and (known := self._known(other, generation)) > most:
+                slot, most = other, known
+        if slot != generation.slot:
+            self.decoder.copy(slot, generation.slot, most)
+            self.memory[generation.slot], generation.read = generation.window[:most], most
+
+    def _waits(self, generation: Generation, chunks: Sequence[Chunk]) -> bool:
+        """Whether another request reads, in this step, at least half of what this one would; it then waits for it."""
+        stretch = min(STRETCH, len(generation.window) - generation.read)
+        if stretch == 1 or not self.decoder.exact or generation.request.echo:
+            return False
+        for chunk in chunks:
+            other = chunk.generation
+            soon, enough = other.read + len(chunk.tokens), generation.read + stretch / 2
+            if soon >= enough and common(other.window[:soon], generation.window[:-1]) >= enough:
+                self.awaited[generation.slot] = other.slot
+                return True
+        return False
 
     def _guess(self, generation: Generation) -> list[int]:
         request, window = generation.request, generation.window

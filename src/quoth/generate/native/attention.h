@@ -26,6 +26,17 @@ class KeyValueCache {
     std::copy(value, value + head_size, values[layer].at + (first + position) * value_stride);
   }
 
+  // What the first positions of a slot hold, for another slot as well.
+  void copy(size_t from, size_t to, size_t count) {
+    for (size_t layer = 0; layer < keys.size(); layer++)
+      for (size_t head = 0; head < heads; head++) {
+        const float *key = keys[layer].at + start(from, head) * head_size,
+                    *value = values[layer].at + start(from, head) * value_stride;
+        std::copy_n(key, padded(count, LANES) * head_size, keys[layer].at + start(to, head) * head_size);
+        std::copy_n(value, count * value_stride, values[layer].at + start(to, head) * value_stride);
+      }
+  }
+
   // softmax(q k / sqrt(head_size)) v over the positions up to the query's own; `score` has room for each of them.
   void attend(int layer, int slot, int head, int position, const float* query, float* score, float* out) const {
     const float* key = keys[layer].at + start(slot, head) * head_size;

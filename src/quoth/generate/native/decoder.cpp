@@ -53,6 +53,10 @@ const char* decoder_step(Transformer* d, int n, const int32_t* token, const int3
   return guarded([&] { d->step({n, token, slot, position, wanted}, logits); });
 }
 
+const char* decoder_copy(Transformer* d, int from, int to, int count) {
+  return guarded([&] { d->copy(from, to, count); });
+}
+
 const char* decoder_draw(Transformer* d, int n, const float* logits, const int32_t* row,
                          const SamplingParameters* given, int32_t* token) {
   return guarded([&] { d->draw(n, logits, row, given, token); });

@@ -40,6 +40,7 @@ FUNCTIONS: dict[str, list[Any]] = {
     "vector": [ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_int64],
     "matrix": [ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_void_p],
     "step": [ctypes.c_int, *3 * [ctypes.c_void_p], ctypes.c_char_p, ctypes.c_void_p],
+    "copy": [ctypes.c_int, ctypes.c_int, ctypes.c_int],
     "draw": [ctypes.c_int, *4 * [ctypes.c_void_p]],
 }
 # Numbers of a vector, and outputs that lie together in a matrix.
@@ -135,6 +136,10 @@ class NativeDecoder:
         at, _ = table.buffer_info()
         self._call("step", n, at, at + 4 * n, at + 8 * n, wanted, logit_RV.data_ptr())
         return logit_RV
+
+    def copy(self, slot: int, to: int, count: int) -> None:
+        """Let slot `to` have read what `slot` has read; see `Decoder`."""
+        self._call("copy", slot, to, count)
 
     def draw(
         self, logit_RV: Tensor, rows: Sequence[int], samplings: Sequence[Sampling], uniforms: Sequence[float]

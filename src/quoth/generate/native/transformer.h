@@ -94,6 +94,11 @@ class Transformer {
     });
   }
 
+  void copy(int from, int to, int count) {
+    check(from, s.slots, "the slot"), check(to, s.slots, "the slot"), check(count, s.context + 1, "the count");
+    if (from != to) cache.copy(from, to, count);
+  }
+
   void draw(int n, const float* logits, const int32_t* row, const SamplingParameters* given, int32_t* token) {
     const int threads = n > 1 ? team->size : 1;
     auto share = [&](int t) {
