@@ -63,6 +63,7 @@ def test_finetuning_lowers_the_loss_on_answers_it_has_not_seen() -> None:
     judged = [event.judgement for event in events if isinstance(event, Evaluated)]
     assert judged[-1].loss < judged[0].loss - 0.5
     assert judged[-1].metrics["ended"] > 0.5 >= judged[0].metrics["ended"]
+    assert judged[-1].metrics["copied"] > 0.05 > judged[0].metrics["copied"] == 0
     known = load(kept(Path("tuned")))
     assert known.tokenizer.template and list(known.tokenizer.ends) == [known.tokenizer.special["<|end|>"]]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from quoth.generate.engine import Engine
 from quoth.model.gpt import GPT
@@ -19,15 +19,26 @@ LARGE_ANSWERED = 16
 
 
 class Answering:
-    """Lets a model answer the same prompts again and again, to see what tuning does to its answers."""
+    """Lets a model answer the same prompts again and again, to see what tuning does to its answers.
 
-    def __init__(self, recipe: Recipe, base: Base, prompts: Sequence[Prompt], hardware: Hardware) -> None:
+    `known` are the answers that the model learns from, each with its end token.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        base: Base,
+        prompts: Sequence[Prompt],
+        hardware: Hardware,
+        known: Iterable[tuple[int, ...]] = (),
+    ) -> None:
         assert recipe.tune
         self.base, self.hardware, self.seed = base, hardware, recipe.run.seed
         # A few prompts are asked several times, so that the share of distinct answers means the same for all data.
         number = ANSWERED if base.model.parameters_count <= SMALL_MODEL else LARGE_ANSWERED
         self.prompts = [prompts[n % len(prompts)] for n in range(number)] if prompts else []
         self.tokens = recipe.tune.answer_tokens
+        self.known = set(known)
         self._engine: Engine | None = None
 
     def answers(self, model: GPT, say: Callable[[str], None] = lambda said: None) -> list[Answer]:
@@ -40,14 +51,16 @@ class Answering:
         return write_answers(self._engine, ids, tokens=self.tokens, ends=ends, seed=self.seed)
 
     def metrics(self, model: GPT) -> dict[str, float]:
-        """The shares of answers that end, and that differ from all before them."""
+        """The shares of answers that end, that differ from all before them, and that were learned word for word."""
         if not self.prompts:
             return {}
-        return self.shares(self.answers(model))
+        answers = self.answers(model)
+        copied = {"copied": sum(tuple(one.ids) in self.known for one in answers) / len(answers)} if self.known else {}
+        return {**self.shares(answers), **copied}
 
     @staticmethod
     def shares(answers: Sequence[Answer]) -> dict[str, float]:
-        """The same of answers that are written already."""
+        """The shares of answers that end, and that differ from all before them."""
         return {"ended": share_ended(answers), "distinct": share_distinct(answers)}
 
     def sample(self, model: GPT, tokens: int, say: Callable[[str], None]) -> str:

@@ -51,7 +51,7 @@ def sft(recipe: Recipe, base: Base, data: Split[Example], hardware: Hardware, wo
     shape = {"batch": run.batch, "accumulate": run.accumulate, "context": row, "seed": run.seed}
     weighted = [one.ending(base.tokenizer.ends, tune.end_weight) for one in training]
     rows = PackedRows(weighted, **shape, replay=replay, world=world, device=hardware.device)
-    answering = Answering(recipe, base, data.prompts, hardware)
+    answering = _answering(recipe, base, data, hardware)
     objective = finetuning(frozen(base.model, hardware), tune.replay_weight) if replay else next_token
     judging = sft_judging(recipe, base, data, hardware, world, answering, text)
     forgotten = f"; {plain} of {run.batch * run.accumulate} rows replay {text.name}" if text and plain else ""
@@ -90,7 +90,7 @@ def sft_judging(
 
     `answering` and `text` are made if they are not given.
     """
-    answering, text = answering or Answering(recipe, base, data.prompts, hardware), text or base.text()
+    answering, text = answering or _answering(recipe, base, data, hardware), text or base.text()
     row = row_length([*data.training, *data.held_out], recipe.model.context)
     judged = PackedRows(data.held_out, batch=1, context=row, seed=0, device=hardware.device)
 
@@ -105,6 +105,11 @@ def sft_judging(
         return Judgement(loss, {**metrics, **answering.metrics(model)})
 
     return Judging(judge, "nats per token of an answer, over the held-out conversations")
+
+
+def _answering(recipe: Recipe, base: Base, data: Split[Example], hardware: Hardware) -> Answering:
+    known = (answer for one in data.training for answer in one.learned)
+    return Answering(recipe, base, data.prompts, hardware, known)
 
 
 def held_out_loss(model: GPT, rows: PackedRows, go_on: Callable[[], bool], batch: int = 32) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -34,6 +35,16 @@ class Example:
         """
         both = zip(self.ids, self.weights, strict=True)
         return Example(self.ids, [w * weight if token in ends else w for token, w in both])
+
+    @property
+    def learned(self) -> list[tuple[int, ...]]:
+        """The stretches of ids that are learned, such as the answers in a conversation.
+
+        >>> Example([7, 8, 0, 9, 5, 0], [0.0, 1.0, 1.0, 0.0, 1.0, 1.0]).learned
+        [(8, 0), (5, 0)]
+        """
+        stretches = groupby(zip(self.ids, self.weights, strict=True), key=lambda one: one[1] > 0)
+        return [tuple(token for token, _ in stretch) for weighs, stretch in stretches if weighs]
 
     @property
     def places(self) -> int:
