@@ -4,7 +4,7 @@ import pytest
 import torch
 from model.adapters import parametrized
 
-from quoth.model.attention import Segments
+from quoth.model.attention import SHARED, Segments
 from quoth.model.config import family
 from quoth.model.gpt import GPT
 from quoth.system.errors import InputError
@@ -84,6 +84,14 @@ def test_texts_in_one_row_are_scored_as_each_alone(scorer):
     together = scorer(row, segments, segments.places_BT)[0, :, 0]
     alone = [scorer(row[:, begin:end])[0, :, 0] for begin, end in ((0, 3), (3, 5), (5, 6))]
     torch.testing.assert_close(together, torch.cat(alone))
+
+
+def test_texts_with_one_beginning_are_scored_as_each_alone(scorer):
+    segments = Segments(torch.tensor([[SHARED, SHARED, 0, 0, 1]]))
+    row = torch.tensor([[5, 6, 7, 1, 2]])
+    together = scorer(row, segments, segments.places_BT)[0, :, 0]
+    first, second = (scorer(torch.tensor([ids]))[0, :, 0] for ids in ([5, 6, 7, 1], [5, 6, 2]))
+    torch.testing.assert_close(together, torch.cat([first, second[2:]]))
 
 
 def test_scores_are_not_rounded_under_autocast(scorer):

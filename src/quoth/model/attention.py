@@ -91,11 +91,16 @@ def _visible(T: int, S: int, device: torch.device) -> Tensor:
     return query_T[:, None] >= torch.arange(S, device=device)
 
 
+# The segment of what all texts of a row begin with.
+SHARED = -1
+
+
 class Segments:
     """What attention sees where a row holds several texts one after the other: each token sees its own text alone.
 
     It stands where a cache would, and keeps nothing. `segment_BT` gives each text a number of its own, and
-    `places_BT` are the places within each text, which all begin at 0.
+    `places_BT` are the places within each text, which all begin at 0. A row may begin with tokens of the segment
+    SHARED: these are the beginning of each of its texts, which see them, and whose places go on after them.
 
     >>> Segments(torch.tensor([[0, 0, 1]])).places_BT, Segments(torch.tensor([[0, 0, 1]])).visible_B1TT[0, 0].int()
     (tensor([[0, 1, 0]]), tensor([[1, 0, 0],
@@ -106,11 +111,14 @@ class Segments:
     def __init__(self, segment_BT: Tensor) -> None:
         T, device = segment_BT.shape[1], segment_BT.device
         same_BTT = segment_BT[:, :, None] == segment_BT[:, None, :]
-        self.visible_B1TT = (same_BTT & _visible(T, T, device))[:, None]
+        self.shared_BT = segment_BT == SHARED
+        self.visible_B1TT = ((same_BTT | self.shared_BT[:, None, :]) & _visible(T, T, device))[:, None]
         place_T = torch.arange(T, device=device)
         begins_BT = torch.ones_like(segment_BT, dtype=torch.bool)
         begins_BT[:, 1:] = segment_BT[:, 1:] != segment_BT[:, :-1]
-        self.places_BT = place_T - torch.where(begins_BT, place_T, 0).cummax(1).values
+        self.begin_BT = torch.where(begins_BT, place_T, 0).cummax(1).values
+        before_B1 = self.shared_BT.sum(1, keepdim=True)
+        self.places_BT = place_T - self.begin_BT + torch.where(self.shared_BT, 0, before_B1)
 
     def extend(self, k_BHTK: Tensor, v_BHTK: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """The same keys and values, and which of them each query may see."""

@@ -71,8 +71,13 @@ class Base:
 
 
 def frozen(model: GPT, hardware: Hardware) -> GPT:
-    """A copy of a model that does not change with it, and has no gradients."""
-    return copy.deepcopy(model).to(hardware.device).eval().requires_grad_(False)
+    """A copy of a model that does not change with it, and has no gradients.
+
+    Of a model with adapters only these are copied: its other weights are frozen already.
+    """
+    model = model.to(hardware.device)
+    shared = {id(p): p for p in model.parameters() if not p.requires_grad}
+    return copy.deepcopy(model, shared).eval().requires_grad_(False)
 
 
 def open_base(name: str, tune: TuneConfig | None = None, *, chat: bool = True) -> Base:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import torch
@@ -24,13 +24,11 @@ from quoth.train.advantages import (
     token_rewards,
 )
 from quoth.train.divergence import entropy, kl_per_place
-from quoth.train.objectives import counted, loss_of
-from quoth.train.preferences import last_counted
+from quoth.train.objectives import counted, inputs, loss_of
 from quoth.tune.answers import Answer, Prompt, answered, in_turn, share_distinct, share_ended, write_answers
+from quoth.tune.parts import in_parts
 
 SLOTS = 64
-# How many logits are made at once when log-probabilities are measured: half a gigabyte.
-LOGITS = 2**27
 
 
 class Reward(Protocol):
@@ -85,7 +83,10 @@ class Told:
 
 @dataclass(frozen=True)
 class Measured:
-    """Log-probabilities of the targets under policy and reference, and at each place their KL and the entropy."""
+    """Of each target that counts its log-probabilities under policy and reference, and the KL and the entropy there.
+
+    What stands elsewhere is 0.
+    """
 
     policy_BT: Tensor
     reference_BT: Tensor
@@ -93,25 +94,23 @@ class Measured:
     entropy_BT: Tensor
 
 
-def measure(policy: nn.Module, reference: nn.Module, batch: Batch) -> Measured:
-    """The log-probabilities of a batch's targets, a few rows at a time.
+def measure(policy: GPT, reference: GPT, batch: Batch) -> Measured:
+    """The log-probabilities of a batch's targets that count, a few rows at a time.
 
     The KL divergence of the policy from the reference is exact at each place: the mean over the whole vocabulary, not
     an estimate from the token that was drawn.
     """
     policy.eval()
     reference.eval()
-    parts: list[tuple[Tensor, ...]] = []
-    step = 1
-    at = 0
-    while at < len(batch.x_BT):
-        x_BT, y_BT = batch.x_BT[at : at + step], batch.y_BT[at : at + step]
-        logits = policy(x_BT), reference(x_BT)
-        drawn = (-loss_of(logit_BTV, y_BT) for logit_BTV in logits)
-        parts.append((*drawn, kl_per_place(*logits), entropy(logits[0])))
-        at += step
-        step = max(1, LOGITS // logits[0][0].numel())
-    return Measured(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+    seen = Measured(*(torch.zeros(batch.x_BT.shape, device=batch.x_BT.device) for _ in fields(Measured)))
+    for part in in_parts(batch, policy.config.vocabulary):
+        given = inputs(part.batch)
+        logits = policy(*given), reference(*given)
+        drawn = (-loss_of(logit_BTV, part.batch.y_BT) for logit_BTV in logits)
+        found = (*drawn, kl_per_place(*logits), entropy(logits[0]))
+        for value_BT, into_BT in zip(found, vars(seen).values(), strict=True):
+            part.put(value_BT, into_BT)
+    return seen
 
 
 class Rollouts:
@@ -151,7 +150,7 @@ class Rollouts:
         self.autocast, self.world = autocast, world or World()
         self.engine = Engine(policy, tokenizer, slots=min(SLOTS, c.answers), threads=threads)
         self.told: Told | None = None
-        self._iteration, self._batches = -1, list[Batch]()
+        self._iteration, self._batches = -1, list[list[Batch]]()
         self._equal: float | None = None
         self._explained: float | None = None
 
@@ -159,10 +158,10 @@ class Rollouts:
         iteration, at = divmod(step, self.c.period)
         if iteration != self._iteration:
             self._iteration, self._batches = iteration, self._written(iteration)
-        return [self._batches[at]]
+        return self._batches[at]
 
-    def _written(self, iteration: int) -> list[Batch]:
-        """The batches of one period."""
+    def _written(self, iteration: int) -> list[list[Batch]]:
+        """The microbatches of each step of one period."""
         c = self.c
         asked = [prompt for prompt in self.prompts(iteration) for _ in range(c.group)]
         mine = list(in_turn(len(asked) // c.group, self.world.size))[self.world.rank]
@@ -215,13 +214,15 @@ class Rollouts:
             more["advantage_BT"] = compared.advantage_B[:, None].expand_as(reward_BT)
         return replace(batch, weight_BT=mask_BT.float(), more=more)
 
-    def _minibatches(self, iteration: int, batch: Batch) -> list[Batch]:
-        batches = []
+    def _minibatches(self, iteration: int, batch: Batch) -> list[list[Batch]]:
+        steps, vocabulary = [], self.policy.config.vocabulary
         for number in range(self.c.passes):
             seed = torch.Generator().manual_seed((self.c.seed + iteration) * self.c.passes + number)
             order = torch.randperm(len(batch.x_BT), generator=seed)
-            batches += [_rows(batch, order[part]) for part in in_turn(len(order), self.c.minibatches)]
-        return batches
+            for some in in_turn(len(order), self.c.minibatches):
+                parts = in_parts(batch.rows(order[some].to(batch.x_BT.device)), vocabulary)
+                steps.append([part.batch for part in parts])
+        return steps
 
     def _tell(
         self,
@@ -254,15 +255,3 @@ class Rollouts:
             unscored=(~score_B.isfinite()).float().mean().item(),
             explained_variance=self._explained,
         )
-
-
-def _rows(batch: Batch, rows: Tensor) -> Batch:
-    """Some rows of a batch, without the columns that only other rows need."""
-    length = int(last_counted(batch)[rows].max()) + 1
-
-    def of(tensor: Tensor) -> Tensor:
-        return tensor[rows, :length]
-
-    assert batch.weight_BT is not None
-    more = {name: of(tensor) for name, tensor in batch.more.items()}
-    return Batch(of(batch.x_BT), of(batch.y_BT), of(batch.weight_BT), more=more)

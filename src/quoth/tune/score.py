@@ -61,12 +61,13 @@ class Scorer(GPT):
 def _means(number_BT1: Tensor, segments: Segments | None) -> Tensor:
     """The mean of the numbers from the beginning of a token's own text up to the token, (B, T, 1)."""
     sum_BT1 = number_BT1.cumsum(1)
-    place_T1 = torch.arange(number_BT1.shape[1], device=number_BT1.device)[:, None]
     if segments is None:
-        return sum_BT1 / (place_T1 + 1)
-    place_BT1 = segments.places_BT[..., None]
-    before_BT1 = (sum_BT1 - number_BT1).gather(1, place_T1 - place_BT1)
-    return (sum_BT1 - before_BT1) / (place_BT1 + 1)
+        return sum_BT1 / torch.arange(1, number_BT1.shape[1] + 1, device=number_BT1.device)[:, None]
+    before_BT1 = (sum_BT1 - number_BT1).gather(1, segments.begin_BT[..., None])
+    shared_BT1 = segments.shared_BT[..., None]
+    beginning_B11 = (number_BT1 * shared_BT1).sum(1, keepdim=True)
+    own_BT1 = sum_BT1 - before_BT1 + torch.where(shared_BT1, 0, beginning_B11)
+    return own_BT1 / (segments.places_BT[..., None] + 1)
 
 
 def scorer_of(model: GPT) -> Scorer:
