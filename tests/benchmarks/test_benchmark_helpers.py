@@ -7,10 +7,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from benchmarks import common, dial, nanogpt, process, training
+from benchmarks import common, dial, nanogpt, process, training, voice
 from benchmarks.__main__ import BENCHMARKS, main
 
 from quoth.system.errors import InputError
+from quoth.tune.read import read_conversations
 
 METRICS = [
     {"step": 0, "seconds": 2.0, "tokens": 0, "validation_loss": 4.2},
@@ -184,3 +185,16 @@ def test_the_harness_does_not_import_torch():
     names = ", ".join(f"benchmarks.{name}" for name in ("__main__", *BENCHMARKS))
     command = [sys.executable, "-c", f"import sys, {names}; sys.exit('torch' in sys.modules)"]
     assert subprocess.run(command, cwd=common.ROOT, check=False).returncode == 0
+
+
+def test_the_made_chat_is_read_as_one_and_its_voice_is_known(tmp_path):
+    pairs, new = voice.chat()
+    (tmp_path / "chat.txt").write_text(voice.export(pairs))
+    found = read_conversations(str(tmp_path / "chat.txt"), "Ann")
+    turns = [message for one in found for message in one.messages]
+    assert [message["content"] for message in turns] == [text for pair in pairs for text in pair]
+    assert {message["role"] for message in turns[1::2]} == {"assistant"}
+    assert not {asked for asked, _ in pairs} & set(new)
+    hers, others = [said for _, said in pairs], [asked for asked, _ in pairs]
+    heard = voice.Classifier(hers[:200], others[:200])
+    assert all(heard.score(a) > heard.score(b) for a, b in zip(hers[200:], others[200:], strict=True))
