@@ -201,6 +201,25 @@ def test_without_a_compiler_torch_decodes(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("kind", [NativeDecoder, TorchDecoder, WindowDecoder])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_shorter_window_than_the_models_says_the_same(kind: type, name: str) -> None:
+    gpt = model(name, context=64)
+    tokens = ids(12)
+    decoder: Decoder = kind(gpt, slots=2, context=12)
+    assert decoder.keep <= 12
+    torch.testing.assert_close(decoder.step(rows((1, 0, tokens, 12))), logits(gpt, tokens), atol=2e-4, rtol=2e-4)
+    with pytest.raises(InputError, match="has a context of 64 tokens, so windows cannot have 65"):
+        kind(gpt, context=65)
+
+
+def test_a_shorter_window_takes_less_memory() -> None:
+    gpt = model("modern", context=4096)
+    for compiled in (True, False):
+        short, whole = (Engine.memory_bytes(gpt, 8, compiled=compiled, context=context) for context in (64, 0))
+        assert short < whole / 5
+
+
+@pytest.mark.parametrize("kind", [NativeDecoder, TorchDecoder, WindowDecoder])
 def test_a_step_without_rows_answers_nothing(kind: type) -> None:
     decoder: Decoder = kind(model("modern"))
     assert decoder.step(Batch()).shape == (0, len(ALPHABET))

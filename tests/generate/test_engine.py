@@ -171,6 +171,16 @@ def test_a_prompt_that_a_slot_has_read_is_not_read_again() -> None:
     assert again.answer == fresh.answer
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_shorter_window_gives_the_same_answers_as_long_as_they_fit(compiled: bool) -> None:
+    gpt = model("modern", context=200)
+    asked = [Request(prompt=[1, 2, 3], tokens=20, seed=1), Request(prompt=[4, 5], tokens=60, sampling=GREEDY)]
+    engine, short = engine_of(gpt, compiled=compiled), engine_of(gpt, compiled=compiled, context=24)
+    (whole, longer), (same, slid) = engine.generate(asked), short.generate(asked)
+    assert same.answer == whole.answer
+    assert len(slid.answer) == len(longer.answer) == 60
+
+
 def rows_read(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that grows by the number of rows of each step."""
     step, rows = engine.decoder.step, list[int]()

@@ -173,7 +173,9 @@ def load(a: Arguments) -> list[ServedModel]:
             name, a.checkpoint, warn,
             slots=a.slots, weights=a.weights, threads=a.threads, context=a.context, taken=taken,
         )  # fmt: skip
-        taken += run.engine.memory_bytes(run.run.checkpoint.model, a.slots, weights=a.weights)
+        taken += run.engine.memory_bytes(
+            run.run.checkpoint.model, a.slots, weights=a.weights, context=run.engine.context
+        )
         made = int(max(file.stat().st_mtime for file in run.run.files))
         models.append(ServedModel(run.name, run.engine, made, run.template, fingerprint_of(run.run.files)))
     if len({model.name for model in models}) < len(models):

@@ -116,8 +116,8 @@ class TorchDecoder(TorchDraw):
 
     why_not = ""
 
-    def __init__(self, model: GPT, *, slots: int = 1, rows: int = 128) -> None:
-        c = model.config
+    def __init__(self, model: GPT, *, slots: int = 1, rows: int = 128, context: int = 0) -> None:
+        c = windowed(model.config, context)
         self.model, self.slots, self.rows, self.keep = model.eval(), slots, max(rows, slots), max(1, c.context // 2)
         weight = next(model.parameters())
         self.device, self.context = weight.device, c.context
@@ -186,8 +186,8 @@ class WindowDecoder(TorchDraw):
 
     why_not = ""
 
-    def __init__(self, model: GPT, *, slots: int = 1, rows: int = 128) -> None:
-        self.model, self.slots, self.keep = model.eval(), slots, model.config.context
+    def __init__(self, model: GPT, *, slots: int = 1, rows: int = 128, context: int = 0) -> None:
+        self.model, self.slots, self.keep = model.eval(), slots, windowed(model.config, context).context
         self.rows = max(rows, slots * self.keep)
         self.windows: list[list[int]] = [[] for _ in range(slots)]
         self.threads, self.weight_bytes = torch.get_num_threads(), weight_bytes(model)
@@ -209,6 +209,17 @@ class WindowDecoder(TorchDraw):
                 if batch.wanted[row]:
                     answers.append(self.model(torch.tensor([window], device=device))[0, -1].float())
         return torch.stack(answers) if answers else torch.empty(0, self.model.config.vocabulary)
+
+
+def windowed(config: GPTConfig, context: int) -> GPTConfig:
+    """The configuration with windows of so many tokens; 0 leaves it as it is.
+
+    Raises:
+        InputError: the model's own context is smaller.
+    """
+    if context > config.context:
+        raise InputError(f"The model has a context of {config.context:,} tokens, so windows cannot have {context:,}.")
+    return config.replace(context=context or config.context)
 
 
 # What a model's weights were made from does not matter to those who read them.

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from quoth.generate.decoder import Decoder, TorchDecoder
+from quoth.generate.decoder import Decoder, TorchDecoder, windowed
 from quoth.generate.draw_tokens import DrawTask, chances, draw_each
 from quoth.generate.make_decoder import make_decoder
 from quoth.generate.native.decoder import NativeDecoder, Weights, can_decode
@@ -40,12 +40,13 @@ class Engine:
         threads: int = 0,
         compiled: bool | None = None,
         cached: bool = True,
+        context: int = 0,
     ) -> None:
         """Slots are how many requests move at once. See `make_decoder` for the others."""
-        self.tokenizer, self.context = tokenizer, model.config.context
+        self.tokenizer, self.context = tokenizer, context or model.config.context
         rows = _rows(slots)
         self.decoder: Decoder = make_decoder(
-            model, slots, rows, weights=weights, threads=threads, compiled=compiled, cached=cached
+            model, slots, rows, weights=weights, threads=threads, compiled=compiled, cached=cached, context=context
         )
         self.slots = Slots(self.decoder, self.context)
         self.waiting: deque[Generation] = deque()
@@ -53,11 +54,14 @@ class Engine:
         self._lock = threading.Lock()
 
     @staticmethod
-    def memory_bytes(model: GPT, slots: int, *, weights: Weights = "float32", compiled: bool = True) -> int:
+    def memory_bytes(
+        model: GPT, slots: int, *, weights: Weights = "float32", compiled: bool = True, context: int = 0
+    ) -> int:
         """How many bytes an engine would take beside the model, before one is made; most are the slots' caches."""
+        c = windowed(model.config, context)
         if compiled and can_decode(model):
-            return NativeDecoder.memory_bytes(model.config, slots, _rows(slots), weights)
-        return TorchDecoder.memory_bytes(model.config, slots, _rows(slots), model.embed.weight.element_size())
+            return NativeDecoder.memory_bytes(c, slots, _rows(slots), weights)
+        return TorchDecoder.memory_bytes(c, slots, _rows(slots), model.embed.weight.element_size())
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The prompt's ids, after those that texts begin with; without either a line break, if there is one.

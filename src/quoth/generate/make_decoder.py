@@ -18,6 +18,7 @@ def make_decoder(
     threads: int = 0,
     compiled: bool | None = None,
     cached: bool = True,
+    context: int = 0,
 ) -> Decoder:
     """The fastest decoder that fits the model and its device.
 
@@ -28,22 +29,23 @@ def make_decoder(
         threads: of the compiled decoder; 0 tries out how many are fastest.
         compiled: whether to use the compiled decoder; None does where it was compiled before.
         cached: false for blocks that keep no cache.
+        context: how many tokens a slot has room for, at most the model's context; 0 takes that. Less takes less memory.
 
     Raises:
         InputError: weights were asked for that cannot be had here.
     """
     if not cached:
-        return WindowDecoder(model, slots=slots, rows=rows)
+        return WindowDecoder(model, slots=slots, rows=rows, context=context)
     why, why_not = "this model or device is not for it", ""
     if can_decode(model):
         try:
             if compiled or (compiled is None and is_built()):
-                return NativeDecoder(model, slots=slots, rows=rows, weights=weights, threads=threads)
+                return NativeDecoder(model, slots=slots, rows=rows, weights=weights, threads=threads, context=context)
             why_not = failure() if compiled is None else ""
         except BuildError as error:
             why, why_not = str(error), str(error) if error.tried else ""
     if weights != "float32":
         raise InputError(f"Weights of {weights} need the compiled decoder, but {why}; leave out --weights.")
-    made = TorchDecoder(model, slots=slots, rows=rows)
+    made = TorchDecoder(model, slots=slots, rows=rows, context=context)
     made.why_not = why_not
     return made

@@ -10,7 +10,7 @@ from quoth.recipes.base import SMALL_MODEL, Base
 from quoth.recipes.load_engine import tell_why_not
 from quoth.recipes.recipe import Recipe
 from quoth.system.device import Hardware
-from quoth.tune.answers import Answer, Prompt, share_distinct, share_ended, write_answers
+from quoth.tune.answers import Answer, Prompt, answering_engine, share_distinct, share_ended, write_answers
 
 # How many prompts are answered at each evaluation, how many at once, and how many answers are shown.
 ANSWERED, SLOTS, SHOWN = 64, 32, 5
@@ -21,7 +21,8 @@ LARGE_ANSWERED = 16
 class Answering:
     """Lets a model answer the same prompts again and again, to see what tuning does to its answers.
 
-    `known` are the answers that the model learns from, each with its end token.
+    `known` are the answers that the model learns from, each with its end token. An `engine` that others use too, and
+    that has room for the prompts and answers, takes the place of one more.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Answering:
         prompts: Sequence[Prompt],
         hardware: Hardware,
         known: Iterable[tuple[int, ...]] = (),
+        engine: Engine | None = None,
     ) -> None:
         assert recipe.tune
         self.base, self.hardware, self.seed = base, hardware, recipe.run.seed
@@ -39,12 +41,16 @@ class Answering:
         self.prompts = [prompts[n % len(prompts)] for n in range(number)] if prompts else []
         self.tokens = recipe.tune.answer_tokens
         self.known = set(known)
-        self._engine: Engine | None = None
+        self._engine = engine
 
     def answers(self, model: GPT, say: Callable[[str], None] = lambda said: None) -> list[Answer]:
         """The model's answers to the prompts; the same weights give the same answers."""
         if self._engine is None:
-            self._engine = Engine(model, self.base.tokenizer, slots=SLOTS, threads=self.hardware.threads)
+            longest = max((len(prompt.ids) for prompt in self.prompts), default=1) + self.tokens
+            # It takes seconds to compile the decoder, once on a machine, which a large model's answers soon repay.
+            compiled = True if model.parameters_count > SMALL_MODEL else None
+            tokenizer, threads = self.base.tokenizer, self.hardware.threads
+            self._engine = answering_engine(model, tokenizer, longest, slots=SLOTS, threads=threads, compiled=compiled)
             tell_why_not(self._engine, say)
         self._engine.reload(model)
         ids, ends = [prompt.ids for prompt in self.prompts], self.base.tokenizer.ends

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 
@@ -88,24 +89,24 @@ def load_engine(
         raise InputError(
             f"{loaded.name} has a context of {config.context:,} tokens, so --context cannot be {context:,}."
         )
-    kept.model.config = replace(config, context=context or config.context)
     if taken is not None:
-        check_memory(loaded.name, kept.model, slots, weights, taken)
-    engine = Engine(kept.model, kept.tokenizer, slots=slots, weights=weights, threads=threads, compiled=True)
+        check_memory(loaded.name, kept.model, slots, weights, context or config.context, taken)
+    how: dict[str, Any] = {"slots": slots, "weights": weights, "threads": threads, "context": context}
+    engine = Engine(kept.model, kept.tokenizer, compiled=True, **how)
     tell_why_not(engine, say)
     template = Template(kept.tokenizer.template) if kept.tokenizer.template else None
     return LoadedEngine(loaded, engine, template)
 
 
-def check_memory(name: str, model: GPT, slots: int, weights: Weights, taken: int) -> None:
+def check_memory(name: str, model: GPT, slots: int, weights: Weights, context: int, taken: int) -> None:
     """Refuse an engine that would not fit once all slots are full; the system grants memory before it is used.
 
     Raises:
         InputError: the engine would not fit.
     """
-    needed, free = Engine.memory_bytes(model, slots, weights=weights), available_bytes("cpu")
+    needed, free = Engine.memory_bytes(model, slots, weights=weights, context=context), available_bytes("cpu")
     if free is not None and needed + taken > free:
         raise InputError(
-            f"{name} does not fit into memory: {slots} slots of {model.config.context:,} tokens and the weights take "
+            f"{name} does not fit into memory: {slots} slots of {context:,} tokens and the weights take "
             f"{size(needed)}, but {size(max(0, free - taken))} are free; give fewer --slots or a smaller --context."
         )

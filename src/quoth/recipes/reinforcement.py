@@ -40,7 +40,7 @@ def reinforcement(recipe: Recipe, base: Base, data: Split[Prompt], hardware: Har
     """
     run, tune = recipe.run, recipe.tune
     assert tune
-    _check_room(base, [*data.training, *data.held_out], tune.answer_tokens)
+    longest = _longest(base, [*data.training, *data.held_out], tune.answer_tokens)
     policy = base.model.to(hardware.device)
     reference = frozen(policy, hardware)
     judges = open_rewards(tune, base, data.training, hardware, seed=run.seed)
@@ -52,13 +52,14 @@ def reinforcement(recipe: Recipe, base: Base, data: Split[Prompt], hardware: Har
         base.tokenizer,
         _in_turn(data.training, tune, run.seed),
         judges.reward,
+        longest=longest,
         true_reward=judges.true_reward,
         critic=critic,
         threads=hardware.threads,
         autocast=hardware.autocast,
         world=world,
     )
-    answering = Answering(recipe, base, data.held_out, hardware)
+    answering = Answering(recipe, base, data.held_out, hardware, engine=rollouts.engine)
     past: list[Iteration] = []
     each, price = tune.answers // tune.minibatches, 0.0 if tune.stage == "grpo" else tune.beta
 
@@ -92,11 +93,11 @@ def reinforcement(recipe: Recipe, base: Base, data: Split[Prompt], hardware: Har
     )
 
 
-def _check_room(base: Base, prompts: Sequence[Prompt], tokens: int) -> None:
-    """Refuse answers that would not fit into the context together with their prompt.
+def _longest(base: Base, prompts: Sequence[Prompt], tokens: int) -> int:
+    """How many tokens the longest prompt has together with an answer of `tokens`.
 
     Raises:
-        InputError: they would not.
+        InputError: they do not fit into the context.
     """
     context, longest = base.model.config.context, max(len(prompt.ids) for prompt in prompts)
     if longest + tokens > context:
@@ -104,6 +105,7 @@ def _check_room(base: Base, prompts: Sequence[Prompt], tokens: int) -> None:
             f"The longest prompt has {longest:,} tokens, so that answers of {tokens:,} do not fit into a context of "
             f"{context:,}; give --answer-tokens {max(1, context - longest)} or shorter prompts."
         )
+    return longest + tokens
 
 
 def rollout_config(tune: TuneConfig, seed: int) -> RolloutConfig:

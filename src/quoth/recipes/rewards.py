@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quoth.generate.engine import Engine
 from quoth.model.gpt import GPT
 from quoth.recipes.answering import Answering
 from quoth.recipes.base import Base
@@ -23,9 +22,9 @@ from quoth.text.batches import Batch
 from quoth.train.manifest import MANIFEST
 from quoth.train.preferences import scores
 from quoth.train.run import find_run
-from quoth.tune.answers import Answer, Prompt, answered, write_answers
+from quoth.tune.answers import Answer, Prompt, answered, answering_engine, write_answers
 from quoth.tune.judge import rewards_from
-from quoth.tune.rollouts import Reward, measure
+from quoth.tune.rollouts import SLOTS, Reward, measure
 from quoth.tune.score import Scorer, load_scorer
 
 # A reward model that is right less often than this teaches a policy its mistakes: one at 0.69 taught empty answers.
@@ -129,8 +128,9 @@ def _functions(named: str) -> Reward:
 def _before(tune: TuneConfig, base: Base, prompts: Sequence[Prompt], hardware: Hardware, seed: int) -> Batch:
     """Answers of the model before tuning."""
     asked = [prompts[n % len(prompts)] for n in range(NORMED_BY)]
-    engine = Engine(base.model, base.tokenizer, slots=64, threads=hardware.threads)
     ids, ends = [prompt.ids for prompt in asked], base.tokenizer.ends
+    longest = max(map(len, ids)) + tune.answer_tokens
+    engine = answering_engine(base.model, base.tokenizer, longest, slots=SLOTS, threads=hardware.threads, compiled=True)
     answers = write_answers(engine, ids, tokens=tune.answer_tokens, ends=ends, seed=seed)
     batch = answered(asked, answers)
     return batch.to(next(base.model.parameters()).device)

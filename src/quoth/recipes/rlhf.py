@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 
-from quoth.generate.engine import Engine
 from quoth.recipes.base import Base, open_base
 from quoth.recipes.session import Session
 from quoth.recipes.start import start
@@ -31,9 +30,9 @@ from quoth.text.packing import padded
 from quoth.text.tokenizer import decode
 from quoth.train.preferences import scores
 from quoth.train.run import read_metrics
-from quoth.tune.answers import Answer, share_distinct, share_ended, write_answers
+from quoth.tune.answers import Answer, answering_engine, share_distinct, share_ended, write_answers
 from quoth.tune.pairs import Agreement, Pair, agreement, each_answer
-from quoth.tune.rollouts import measure
+from quoth.tune.rollouts import SLOTS, measure
 from quoth.tune.score import load_scorer
 from quoth.tune.verse import Request, Verse, held_out, means, requests, taste
 
@@ -223,9 +222,9 @@ def _held() -> list[Request]:
 
 
 def _answers(base: Base, asked: Sequence[Request], seed: int) -> list[Answer]:
-    engine = Engine(base.model, base.tokenizer, slots=64)
     ids = {one: base.prompt_ids([_user(one)]) for one in set(asked)}
-    ends = base.tokenizer.ends
+    ends, longest = base.tokenizer.ends, max(map(len, ids.values())) + ANSWER_TOKENS
+    engine = answering_engine(base.model, base.tokenizer, longest, slots=SLOTS, compiled=True)
     return write_answers(engine, [ids[one] for one in asked], tokens=ANSWER_TOKENS, ends=ends, seed=seed)
 
 

@@ -79,7 +79,7 @@ class Session:
         self.state = RunState()
         self.remarks: list[str] = [lock.missing] if lock and lock.missing else []
         self.ask_folder: Callable[[str], Path | None] = lambda problem: None
-        keep_freed_memory()
+        keep_freed_memory(of_any_size=recipe.tune is None)
         run = recipe.run
         if run.deterministic:
             be_deterministic()

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from quoth.generate.engine import Engine
 from quoth.recipes.base import Base
 from quoth.recipes.load_engine import tell_why_not
 from quoth.recipes.load_run import load_run
@@ -19,7 +18,7 @@ from quoth.system.errors import InputError
 from quoth.text.chat import Template
 from quoth.text.special import for_chat
 from quoth.tune.adapt import resized
-from quoth.tune.answers import Answer, Prompt, answered, write_answers
+from quoth.tune.answers import Answer, Prompt, answered, answering_engine, write_answers
 from quoth.tune.conversation import Messages
 from quoth.tune.wilson import wilson
 
@@ -135,9 +134,11 @@ def win_rate(
 def _answers(
     of: Base, prompts: Sequence[Prompt], hardware: Hardware, say: Callable[[str], None], tokens: int, seed: int
 ) -> list[Answer]:
-    engine = Engine(of.model, of.tokenizer, slots=SLOTS, threads=hardware.threads)
+    ids = [one.ids for one in prompts]
+    longest = max(map(len, ids)) + tokens
+    engine = answering_engine(of.model, of.tokenizer, longest, slots=SLOTS, threads=hardware.threads, compiled=True)
     tell_why_not(engine, say)
-    return write_answers(engine, [one.ids for one in prompts], tokens=tokens, ends=of.tokenizer.ends, seed=seed)
+    return write_answers(engine, ids, tokens=tokens, ends=of.tokenizer.ends, seed=seed)
 
 
 def _rewards(

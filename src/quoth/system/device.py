@@ -235,15 +235,19 @@ def cpp_compiler() -> str | None:
     return next((name for name in (words[-1:] or COMPILERS) if shutil.which(name)), None)
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(*, of_any_size: bool = True) -> None:
     """Tell glibc to keep large freed blocks for the next step instead of returning them to the kernel.
 
     A training step allocates the same tensors again and again, and each fresh page costs a page fault, which took 10%
-    of a small model's step on a virtual machine. Without glibc nothing happens.
+    of a small model's step on a virtual machine. Where batches differ in shape, large blocks that are kept do not fit
+    the next ones: without `of_any_size` those of more than 32 MB are returned. Without glibc nothing happens.
     """
     if platform.system() == "Linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        m_trim_threshold, m_mmap_max, m_arena_max = -1, -4, -8
-        libc.mallopt(m_mmap_max, 0)
+        m_trim_threshold, m_mmap_threshold, m_mmap_max, m_arena_max = -1, -3, -4, -8
+        if of_any_size:
+            libc.mallopt(m_mmap_max, 0)
+        else:
+            libc.mallopt(m_mmap_threshold, 2**25)
         libc.mallopt(m_trim_threshold, 2**31 - 1)
         libc.mallopt(m_arena_max, 1)
 

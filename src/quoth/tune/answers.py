@@ -9,8 +9,10 @@ from itertools import pairwise
 from quoth.generate.engine import Engine
 from quoth.generate.request import Generation, Request
 from quoth.generate.sampling import Sampling
+from quoth.model.gpt import GPT
 from quoth.text.batches import Batch
 from quoth.text.packing import padded
+from quoth.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,24 @@ class Answer:
     ids: Sequence[int]
     text: str
     ended: bool
+
+
+def answering_engine(
+    model: GPT,
+    tokenizer: Tokenizer,
+    longest: int,
+    *,
+    slots: int,
+    threads: int = 0,
+    compiled: bool | None = None,
+) -> Engine:
+    """An engine whose slots have room for `longest` tokens, a prompt's and its answer's together, and no more.
+
+    A large model's whole context would take gigabytes, and PyTorch would attend to all of it. See `make_decoder` for
+    `compiled`.
+    """
+    context = min(longest, model.config.context)
+    return Engine(model, tokenizer, slots=slots, threads=threads, compiled=compiled, context=context)
 
 
 def write_answers(

@@ -13,8 +13,8 @@ from quoth.text.batches import IGNORED, Batch
 from quoth.train.objectives import counted
 from quoth.train.preferences import last_counted
 
-# How many logits are made at once: 128 MB of them.
-LOGITS = 2**25
+# How many logits are made at once: 64 MB of them.
+LOGITS = 2**24
 # How many tokens a row has at most where it holds several answers, since attention takes time with their square.
 ROW = 512
 # Prompts are shared where this leaves at most so many of the tokens; small models lose more by the mask.

@@ -10,7 +10,6 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from quoth.generate.engine import Engine
 from quoth.model.gpt import GPT
 from quoth.system.world import World
 from quoth.text.batches import Batch
@@ -25,7 +24,16 @@ from quoth.train.advantages import (
 )
 from quoth.train.divergence import entropy, kl_per_place
 from quoth.train.objectives import counted, inputs, loss_of
-from quoth.tune.answers import Answer, Prompt, answered, in_turn, share_distinct, share_ended, write_answers
+from quoth.tune.answers import (
+    Answer,
+    Prompt,
+    answered,
+    answering_engine,
+    in_turn,
+    share_distinct,
+    share_ended,
+    write_answers,
+)
 from quoth.tune.parts import in_parts
 
 SLOTS = 64
@@ -125,6 +133,7 @@ class Rollouts:
         reference: the model before tuning, which stays as it is.
         prompts: the prompts of an iteration, one for each group of answers.
         reward: scores the answers.
+        longest: how many tokens a prompt and its answer have together, at most.
         true_reward: scores them too, for the record only.
         critic: predicts the score that an answer will get, at each of its tokens; PPO's.
         autocast: the number type of training, in which log-probabilities are measured, so that ratios begin at 1.
@@ -139,6 +148,7 @@ class Rollouts:
         prompts: Callable[[int], Sequence[Prompt]],
         reward: Reward,
         *,
+        longest: int,
         true_reward: Reward | None = None,
         critic: nn.Module | None = None,
         threads: int = 0,
@@ -148,7 +158,9 @@ class Rollouts:
         self.c, self.policy, self.reference, self.critic = c, policy, reference, critic
         self.tokenizer, self.prompts, self.reward, self.true_reward = tokenizer, prompts, reward, true_reward
         self.autocast, self.world = autocast, world or World()
-        self.engine = Engine(policy, tokenizer, slots=min(SLOTS, c.answers), threads=threads)
+        self.engine = answering_engine(
+            policy, tokenizer, longest, slots=min(SLOTS, c.answers), threads=threads, compiled=True
+        )
         self.told: Told | None = None
         self._iteration, self._batches = -1, list[list[Batch]]()
         self._equal: float | None = None

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from quoth.generate.decoder import Batch, refuse_beyond_memory, refuse_other_shape, weight_bytes
+from quoth.generate.decoder import Batch, refuse_beyond_memory, refuse_other_shape, weight_bytes, windowed
 from quoth.generate.native.build import library
 from quoth.generate.sampling import Sampling
 from quoth.model.config import GPTConfig
@@ -87,11 +87,18 @@ class NativeDecoder:
     why_not = ""
 
     def __init__(
-        self, model: GPT, *, slots: int = 1, rows: int = 128, weights: Weights = "float32", threads: int = 0
+        self,
+        model: GPT,
+        *,
+        slots: int = 1,
+        rows: int = 128,
+        weights: Weights = "float32",
+        threads: int = 0,
+        context: int = 0,
     ) -> None:
-        c = model.config
+        c = windowed(model.config, context)
         self.slots, self.rows, self.keep = slots, max(rows, slots), max(1, c.context // 2)
-        self.vocabulary, self.config = c.vocabulary, c
+        self.vocabulary, self.config = c.vocabulary, model.config
         refuse_beyond_memory(self.memory_bytes(c, slots, self.rows, weights), "cpu", slots, c.context)
         self._library, self._pointer = library(), ctypes.c_void_p()
         for name, takes in FUNCTIONS.items():
