@@ -13,8 +13,9 @@ from quoth.text.batches import IGNORED, Batch
 from quoth.train.objectives import counted
 from quoth.train.preferences import last_counted
 
-# How many logits are made at once: 64 MB of them.
-LOGITS = 2**24
+# How many logits are made at once on a CPU, 64 MB of them; and how many times as many on an accelerator, which small
+# batches would leave idle.
+LOGITS, ACCELERATED = 2**24, 16
 # How many tokens a row has at most where it holds several answers, since attention takes time with their square.
 ROW = 512
 # Prompts are shared where this leaves at most so many of the tokens; small models lose more by the mask.
@@ -43,8 +44,8 @@ def in_parts(batch: Batch, vocabulary: int) -> list[Part]:
 
     A row of the batch holds a prompt and one answer, whose tokens are the targets that count. Where many answers have
     the same prompt, a row of a part holds the prompt once (SHARED) and all answers after it, so that fewer tokens are
-    computed. Otherwise rows of about the same length are together. A part's logits number at most LOGITS, if it has
-    more than one row. Rows in which nothing counts are left out, but for one if there is no other.
+    computed. Otherwise rows of about the same length are together. A part's logits number at most LOGITS (on a CPU),
+    if it has more than one row. Rows in which nothing counts are left out, but for one if there is no other.
 
     >>> [part.batch.x_BT.shape for part in in_parts(batch, 50257)]         # doctest: +SKIP
     [torch.Size([2, 312]), torch.Size([2, 290])]
@@ -54,12 +55,13 @@ def in_parts(batch: Batch, vocabulary: int) -> list[Part]:
     rows = [row for row, length in enumerate(length_B) if length] or [0]
     alone: list[Pieces] = [[(row, range(end_B[row]))] for row in rows]
     longest = max(map(_size, alone))
+    tokens = LOGITS * (1 if batch.x_BT.device.type == "cpu" else ACCELERATED) // vocabulary
     together = list(_sharing(batch, rows, end_B, length_B))
     if max(map(_size, together)) * len(together) <= WORTH * longest * len(alone):
-        return [_part(batch, some, shared=True) for some in _fitting(together, vocabulary)]
-    if longest * len(alone) * vocabulary <= LOGITS:
+        return [_part(batch, some, shared=True) for some in _fitting(together, tokens)]
+    if longest * len(alone) <= tokens:
         return [_part(batch, alone)]
-    return [_part(batch, some) for some in _fitting(alone, vocabulary)]
+    return [_part(batch, some) for some in _fitting(alone, tokens)]
 
 
 def _sharing(batch: Batch, rows: Sequence[int], end_B: Sequence[int], length_B: Sequence[int]) -> Iterator[Pieces]:
@@ -80,11 +82,11 @@ def _sharing(batch: Batch, rows: Sequence[int], end_B: Sequence[int], length_B: 
         yield made
 
 
-def _fitting(rows: Sequence[Pieces], vocabulary: int) -> Iterator[list[Pieces]]:
-    """The rows, the longest first, in as many at a time as LOGITS lets be."""
+def _fitting(rows: Sequence[Pieces], tokens: int) -> Iterator[list[Pieces]]:
+    """The rows, the longest first, so many at a time that they are no more than `tokens`, or one."""
     left = sorted(rows, key=_size, reverse=True)
     while left:
-        number = max(1, LOGITS // (_size(left[0]) * vocabulary))
+        number = max(1, tokens // _size(left[0]))
         yield left[:number]
         left = left[number:]
 
