@@ -85,15 +85,49 @@ def test_an_example_does_not_see_its_neighbours() -> None:
     assert losses[0] == losses[1]
 
 
-def test_a_step_is_a_function_of_its_number_and_ranks_share_it() -> None:
-    some = examples(40)
-    alone = PackedRows(some, batch=4, accumulate=2, context=CONTEXT, seed=3)
-    pair = [PackedRows(some, batch=4, accumulate=2, context=CONTEXT, seed=3, world=World(r, 2)) for r in range(2)]
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_a_step_is_a_function_of_its_number_and_ranks_share_it(noise: float) -> None:
+    some, shape = examples(40), {"batch": 4, "accumulate": 2, "context": CONTEXT, "seed": -3, "noise": noise}
+    alone = PackedRows(some, **shape)
+    pair = [PackedRows(some, **shape, world=World(r, 2)) for r in range(2)]
     for step in (0, 5, 17):
         whole = torch.cat([batch.x_BT for batch in alone[step]])
         assert torch.equal(whole, torch.cat([batch.x_BT for batch in alone[step]]))
         assert torch.equal(whole, torch.cat([batch.x_BT for rows in pair for batch in rows[step]]))
     assert not torch.equal(alone[0][0].x_BT, alone[1][0].x_BT)
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+def test_noise_replaces_a_share_of_the_answers_and_never_a_question_or_an_end(replayed: bool) -> None:
+    # Questions are 1 to 3, answers 4 to 6, their ends 7, and the text is of 8 and 9.
+    rng = random.Random(0)
+    some = [
+        Example([*rng.choices((1, 2, 3), k=long), *rng.choices((4, 5, 6), k=4), 7], [0.0] * long + [1.0] * 5)
+        for long in rng.choices((1, 2, 3), k=400)
+    ]
+    replay = Windows(np.arange(8, 400) % 2 + 8, batch=8, context=64, seed=3) if replayed else None
+    shape = {"batch": 32, "context": 64, "seed": 3, "replay": replay}
+    share, number, quiet, noisy = 0.3, 0, PackedRows(some, **shape), PackedRows(some, **shape, noise=0.3)
+    replaced: list[int] = []
+    for step in range(4):
+        (plain,), (changed,) = quiet[step], noisy[step]
+        assert torch.equal(plain.y_BT, changed.y_BT) and torch.equal(plain.weight_BT, changed.weight_BT)
+        answers = (plain.x_BT >= 4) & (plain.x_BT <= 6)
+        assert torch.equal(plain.x_BT[~answers], changed.x_BT[~answers])
+        replaced += changed.x_BT[answers & (plain.x_BT != changed.x_BT)].tolist()
+        number += int(answers.sum())
+    assert set(replaced) == ({8, 9} if replayed else {4, 5, 6})
+    # One of three tokens drawn from the answers is the same as before.
+    wanted = share if replayed else share * 2 / 3
+    assert abs(len(replaced) / number - wanted) < 4 * (wanted / number) ** 0.5
+    assert not torch.equal(noisy[0][0].x_BT, noisy[1][0].x_BT)
+    assert all(torch.equal(a.x_BT, b.x_BT) for a, b in zip(quiet.once(8), noisy.once(8), strict=True))
+
+
+def test_noise_in_answers_of_a_single_token_changes_nothing() -> None:
+    shape = {"batch": 2, "context": CONTEXT, "seed": 1}
+    quiet, noisy = (PackedRows([Example([1, 2, 3], [0, 0, 1])] * 20, **shape, noise=noise) for noise in (0.0, 0.9))
+    assert torch.equal(quiet[0][0].x_BT, noisy[0][0].x_BT)
 
 
 def test_every_example_is_seen_once_an_epoch() -> None:

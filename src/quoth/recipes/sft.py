@@ -50,7 +50,7 @@ def sft(recipe: Recipe, base: Base, data: Split[Example], hardware: Hardware, wo
     replay = Windows(text.train, batch=plain, context=row, seed=run.seed) if text and plain else None
     shape = {"batch": run.batch, "accumulate": run.accumulate, "context": row, "seed": run.seed}
     weighted = [one.ending(base.tokenizer.ends, tune.end_weight) for one in training]
-    rows = PackedRows(weighted, **shape, replay=replay, world=world, device=hardware.device)
+    rows = PackedRows(weighted, **shape, noise=tune.noise, replay=replay, world=world, device=hardware.device)
     answering = _answering(recipe, base, data, hardware)
     objective = finetuning(frozen(base.model, hardware), tune.replay_weight) if replay else next_token
     judging = sft_judging(recipe, base, data, hardware, world, answering, text)

@@ -26,6 +26,8 @@ class TuneConfig:
         epochs: how often the data is read if neither steps nor minutes are given.
         held_out: the share of the data that is held out to judge the model, all answers to a prompt together.
         end_weight: the weight of an answer's end token, of which there is one among many others.
+        noise: the share of an answer's tokens that the model reads replaced by others, so that it learns to go on, and
+            to end, after mistakes of its own.
         replay: the share of each step's rows that are windows of the text of the base run, on which the model is held
             to what it was.
         replay_weight: what a nat of KL at a token of those rows weighs against a nat of loss at a token of an answer.
@@ -60,6 +62,7 @@ class TuneConfig:
     epochs: float = 3.0
     held_out: float = 0.1
     end_weight: float = 1.0
+    noise: float = 0.0
     replay: float = 0.25
     replay_weight: float = 5.0
     answer_tokens: int = 64
@@ -95,7 +98,7 @@ class TuneConfig:
             raise InputError(f"unfinished must be smaller than a million, not {self.unfinished}.")
         if self.minibatches > self.answers:
             raise InputError(f"minibatches must be at most as many as answers, not {self.minibatches}.")
-        for name in ("held_out", "replay"):
+        for name in ("held_out", "replay", "noise"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is a share, at least 0 and below 1, not {getattr(self, name)}.")
         for name in ("epochs", "temperature", "clip_ratio"):
@@ -129,7 +132,7 @@ _POLICY = (
 )  # fmt: skip
 # The settings that each stage uses.
 USES: dict[str, tuple[str, ...]] = {
-    "sft": (*_DATA, *_LORA, "me", "end_weight", "replay", "replay_weight", "answer_tokens"),
+    "sft": (*_DATA, *_LORA, "me", "end_weight", "noise", "replay", "replay_weight", "answer_tokens"),
     "reward": _DATA,
     "dpo": (*_DATA, *_LORA, "beta", "loss", "chosen_weight", "answer_tokens"),
     "kto": (*_DATA, *_LORA, "beta", "desirable_weight", "undesirable_weight", "answer_tokens"),

@@ -32,7 +32,7 @@ from quoth.tune.read import is_rows
 
 # How many tokens a step of finetuning has. What is to be learned is little, and many small steps learn it soonest.
 STEP_TOKENS = 1024
-END_WEIGHT = 10.0  # Of an answer of a line or two.
+END_WEIGHT, NOISE = 5.0, 0.02  # Of an answer of a line or two.
 # How many tokens a step of distillation has: of texts there is more, as in pretraining.
 DISTILLED_TOKENS = 4096
 # How many pairs or rated answers a step has, and how often a model writes answers to learn from, if nothing else is
@@ -165,6 +165,7 @@ def _choose_sft(base: Base, data: Split[Example], known: Settings) -> Settings:
     chosen = _choose_rows(tokens, row, STEP_TOKENS, known, learned=1 - replay)
     if base.model.parameters_count <= SMALL_MODEL:
         chosen["end_weight"] = Setting(END_WEIGHT, "tune: a small model has to learn where to stop")
+        chosen["noise"] = Setting(NOISE, "tune: a small model has to go on after its own mistakes")
     return {**chosen, **_rates(base, rates, 5e-5), **_compile(base, row, {**chosen, **known})}
 
 
@@ -250,7 +251,7 @@ _POLICY = {**_DATA, "cooldown": 0.2, "batch": 1, "compile": "off", "passes": 1}
 _GROUPS = {**_POLICY, "cooldown": 0.9, "answers": 64, "minibatches": 4}
 # What each stage fixes; `Kind.choose` decides the rest.
 PRESETS: dict[str, dict[str, Any]] = {
-    "sft": {**_DATA, "epochs": 3.0, "cooldown": 0.8, "replay": 0.25, "replay_weight": 5.0},
+    "sft": {**_DATA, "epochs": 3.5, "cooldown": 0.8, "replay": 0.25, "replay_weight": 5.0},
     "reward": {**_DATA, "epochs": 2.0, "cooldown": 0.8, "compile": "off"},
     "dpo": {**_DATA, "epochs": 2.0, "cooldown": 0.8, "beta": 0.05, "chosen_weight": 0.5, "compile": "off"},
     "kto": {**_DATA, "epochs": 2.0, "beta": 0.1, "compile": "off"},

@@ -127,6 +127,10 @@ class PackedRows:
         examples: what is learned; each has at least one target in its first `context` tokens.
         batch: the number of rows in a microbatch.
         context: the number of tokens in a row.
+        noise: the share of what is both learned and read again, such as an answer's tokens but for its end, that is
+            replaced when it is read, by tokens drawn from the text of `replay`, or else from all of it (unigram
+            noising, Xie et al. 2017, arXiv:1703.02573). It is learned as it was, so that a model learns to go on after
+            mistakes of its own.
         replay: windows of a text, of which a step takes `replay.batch` instead of as many rows of examples. Batches
             then say which rows these are in `more["plain_B"]`, and their `units` are the examples' targets.
     """
@@ -139,6 +143,7 @@ class PackedRows:
         context: int,
         seed: int,
         accumulate: int = 1,
+        noise: float = 0.0,
         replay: Windows | None = None,
         world: World | None = None,
         device: torch.device | str = "cpu",
@@ -153,6 +158,11 @@ class PackedRows:
         self.batch, self.accumulate, self.context = batch, accumulate, context
         self.microbatch, self.share = shares(batch, accumulate, self.world.size)
         self.targets = float(self.weight_NT.sum())
+        self.noise = noise
+        learned_NT = self.weight_NT > 0
+        self.read_again_NT = torch.zeros_like(learned_NT)
+        same_NT = self.segment_NT[:, 1:] == self.segment_NT[:, :-1]
+        self.read_again_NT[:, 1:] = learned_NT[:, 1:] & learned_NT[:, :-1] & same_NT
 
     @property
     def per_epoch(self) -> float:
@@ -183,6 +193,8 @@ class PackedRows:
         first = [n for n in numbers.tolist() if n < packed]
         index = shuffled_places(step * packed + np.array(first, dtype=np.int64), len(self.x_NT), self.seed)
         parts = [t[index] for t in (self.x_NT, self.y_NT, self.weight_NT, self.segment_NT)]
+        if self.noise:
+            parts[0] = self._noised(index, step * packed + np.array(first))
         units, more = float(parts[2].sum()), dict[str, Tensor]()
         if self.replay and len(first) < len(numbers):
             (window,) = self.replay[step]
@@ -195,3 +207,13 @@ class PackedRows:
         x_BT, y_BT, weight_BT, segment_BT = parts
         place = step * self.batch * self.accumulate + int(numbers[0])
         return Batch(x_BT, y_BT, weight_BT, seed_of(self.seed, place), segment_BT, more, units).to(self.device)
+
+    def _noised(self, index: NDArray[np.int64], numbers: NDArray[np.int64]) -> Tensor:
+        """The x of the rows with these indices, each with the noise of its number among all rows of all steps."""
+        x_BT, tokens = self.x_NT[index], self.replay.tokens if self.replay else self.x_NT[self.read_again_NT].numpy()
+        for x_T, read_again_T, number in zip(x_BT, self.read_again_NT[index], numbers.tolist(), strict=True):
+            rng = np.random.default_rng([self.seed % 2**64, number])
+            hit_T = read_again_T & torch.from_numpy(rng.random(self.context) < self.noise)
+            drawn = tokens[rng.integers(len(tokens), size=int(hit_T.sum()))]
+            x_T[hit_T] = torch.from_numpy(drawn.astype(np.int64))
+        return x_BT
