@@ -48,6 +48,19 @@ def test_a_file_may_import_its_neighbours_but_not_hide_pythons_own(rule, tmp_pat
     assert rule("import json\nfrom lexicon import WORDS\ndef reward(p, a): return WORDS")(["p"], ["a"]) == [7]
 
 
+def test_many_long_answers_are_rewarded_in_their_order(rule):
+    reward = rule("def reward(prompt, answer): return len(answer)")
+    answers = ["é" * n for n in range(0, 3000, 3)]
+    assert reward(["prompt"] * len(answers), answers) == list(range(0, 3000, 3))
+
+
+def test_after_an_answer_that_fails_the_next_ones_are_rewarded_anew(rule):
+    reward = rule("def reward(prompt, answer): return int(answer)")
+    with pytest.raises(InputError, match="and the answer 'two', ValueError"):
+        reward(["p"] * 4, ["1", "two", "3", "4"])
+    assert reward(["p"] * 2, ["5", "6"]) == [5, 6]
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import sqrt
 from typing import ClassVar
 
@@ -139,14 +140,21 @@ def _zero(model: GPT) -> None:
 INITIALIZATIONS: dict[str, Callable[[GPT], None]] = {"normal": _normal, "zero": _zero, "torch": lambda model: None}
 
 
+@lru_cache(maxsize=8)
+def _described(config: GPTConfig) -> tuple[dict[str, type[nn.Module]], tuple[str, ...]]:
+    """The types of the modules that a config makes, by name; and the names of its weights."""
+    with torch.device("meta"):
+        model = GPT(config)
+    return {name: type(module) for name, module in model.named_modules()}, tuple(model.state_dict())
+
+
 def replaced_parts(model: GPT) -> list[str]:
     """The names of modules that the config alone would not make, such as an adapter or another kind of block.
 
     A layer whose weight an adapter of `add_lora` or `torch.nn.utils.parametrize` computes is not one of them: the
     computed weight is its weight.
     """
-    with torch.device("meta"):
-        wanted = {name: type(module) for name, module in GPT(model.config).named_modules()}
+    wanted, _ = _described(model.config)
     found = {
         name: nn.Linear if type(module) is LoRALinear else type_before_parametrizations(module)
         for name, module in model.named_modules()
@@ -166,7 +174,6 @@ def effective_weights(model: GPT) -> dict[str, Tensor]:
             f"The model's {replaced[0]} is not the part that its config describes; merge what was put around the part "
             "into its weights first."
         )
-    with torch.device("meta"):
-        names = GPT(model.config).state_dict().keys()
+    _, names = _described(model.config)
     parts = ((name, *name.rpartition(".")[::2]) for name in names)
     return {name: getattr(model.get_submodule(module), weight).detach() for name, module, weight in parts}

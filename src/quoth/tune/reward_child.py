@@ -1,7 +1,7 @@
 """The process in which a user's reward function runs: `python -m quoth.tune.reward_child`.
 
 It reads and writes JSON, each preceded by its length in four bytes (`text/render.py`): first it reads where the
-function is, then one prompt and answer after the other.
+function is, then prompts with their answers. It says of each what came of it, and stops at the first that fails.
 """
 
 from __future__ import annotations
@@ -38,11 +38,14 @@ def main() -> None:
     if not callable(function):
         return write(answers, {"lacks": True})
     write(answers, {"ready": True})
-    while (question := read(questions)) is not None:
-        _alarm(seconds)
-        answer = _reward(function, question["prompt"], question["answer"], file)
-        _alarm(0)
-        write(answers, answer)
+    while (asked := read(questions)) is not None:
+        for prompt, answer in zip(asked["prompts"], asked["answers"], strict=True):
+            _alarm(seconds)
+            found = _reward(function, prompt, answer, file)
+            _alarm(0)
+            write(answers, found)
+            if "reward" not in found:
+                break
     return None
 
 

@@ -50,7 +50,8 @@ class RewardFunction:
         )
         self._end = weakref.finalize(self, _end, self._process)
         about = {"file": str(file), "name": name, "seconds": seconds, "memory": memory}
-        got, late = self._ask(about, LOADING_SECONDS)
+        self._write(about)
+        got, late = self._read(LOADING_SECONDS)
         if "ready" not in got:
             self.close()
         if "lacks" in got:
@@ -66,6 +67,8 @@ class RewardFunction:
         Raises:
             InputError: the function raises, returns what is no finite number, takes too much, or ends its process.
         """
+        # All go at once: a question at a time would wait for the other process as long as the function takes.
+        self._write({"prompts": list(prompts), "answers": list(answers)})
         return [self._one(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
 
     def close(self) -> None:
@@ -73,7 +76,7 @@ class RewardFunction:
         self._end()
 
     def _one(self, prompt: str, answer: str) -> float:
-        got, late = self._ask({"prompt": prompt, "answer": answer}, self.seconds)
+        got, late = self._read(self.seconds)
         if "reward" in got:
             return float(got["reward"])
         asked = f"for the prompt {short(prompt)} and the answer {short(answer)}"
@@ -87,10 +90,15 @@ class RewardFunction:
     def __str__(self) -> str:
         return f"{self.name} in {self.file}"
 
-    def _ask(self, question: dict[str, Any], seconds: float) -> tuple[dict[str, Any], bool]:
-        """The process's answer, empty if it gave none; and whether its time ran out."""
+    def _write(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin
+        with suppress(OSError, ValueError):  # Of a process that has ended, reading will tell.
+            write(self._process.stdin, message)
+
+    def _read(self, seconds: float) -> tuple[dict[str, Any], bool]:
+        """The process's next answer, empty if it gives none; and whether its time ran out."""
         process, late = self._process, threading.Event()
-        assert process.stdin and process.stdout
+        assert process.stdout
 
         def stop() -> None:
             late.set()
@@ -100,7 +108,6 @@ class RewardFunction:
         clock.daemon = True
         clock.start()
         try:
-            write(process.stdin, question)
             got = read(process.stdout)
         except (OSError, ValueError):
             got = None
