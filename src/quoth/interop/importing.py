@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from quoth.interop.gguf_tokenizer import read_tokenizer, special_names
@@ -17,6 +16,7 @@ from quoth.interop.hugging_face_tokenizer import read_tokenizer_folder, with_nam
 from quoth.interop.weights import from_hugging_face
 from quoth.model.config import GPTConfig
 from quoth.model.gpt import GPT
+from quoth.model.meta import on_meta
 from quoth.system.errors import InputError, one_line, short
 from quoth.text.tokenizer import Tokenizer
 
@@ -99,7 +99,7 @@ def _model(c: GPTConfig, state: dict[str, Tensor], tokenizer: Tokenizer, path: P
     if wrong := [i for i in (*tokenizer.begins, *tokenizer.ends) if type(i) is not int or not 0 <= i < tokens]:
         raise InputError(f"{path} begins or ends texts with {short(wrong[0])}, which is none of its {tokens:,} tokens.")
     c = c.replace(vocabulary=tokens)
-    with torch.device("meta"):  # The shapes, before any memory is taken.
+    with on_meta():  # The shapes, before any memory is taken.
         shapes = {name: tensor.shape for name, tensor in GPT(c).state_dict().items()}
     for name, shape in shapes.items():
         if name in state and state[name].shape != shape:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
-
 from quoth.ladder.lesson import Lesson
 from quoth.ladder.parts import Part, Say, Table
 from quoth.model.config import family
 from quoth.model.gpt import GPT
+from quoth.model.meta import on_meta
 
 NAMES = (
     ("transformer.wte", "embed", "a vector for each token"),
@@ -34,7 +33,7 @@ NAMES = (
 def explain(lesson: Lesson) -> Iterator[Part]:
     """A table of names; and that the `gpt2` family has GPT-2's number of parameters."""
     yield Table("The same thing", ["nanoGPT", "here", "what it is"], NAMES)
-    with torch.device("meta"):
+    with on_meta():
         whole = GPT(family("gpt2", vocabulary=50257)).parameters_count
         model = GPT(family("gpt2", vocabulary=65, layers=1, width=64, heads=4, context=32))
     yield Table(

@@ -7,7 +7,6 @@ from functools import lru_cache
 from math import sqrt
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
@@ -15,6 +14,7 @@ from quoth.model.attention import Attention, CacheSlice
 from quoth.model.config import GPTConfig
 from quoth.model.layers import MLPS, NORMS, POSITIONS, Dropout, Embedding, Places
 from quoth.model.lora import Base, LoRALinear
+from quoth.model.meta import on_meta
 from quoth.system.errors import InputError
 
 
@@ -143,7 +143,7 @@ INITIALIZATIONS: dict[str, Callable[[GPT], None]] = {"normal": _normal, "zero": 
 @lru_cache(maxsize=8)
 def _described(config: GPTConfig) -> tuple[dict[str, type[nn.Module]], tuple[str, ...]]:
     """The types of the modules that a config makes, by name; and the names of its weights."""
-    with torch.device("meta"):
+    with on_meta():
         model = GPT(config)
     return {name: type(module) for name, module in model.named_modules()}, tuple(model.state_dict())
 

@@ -174,6 +174,10 @@ class RotaryPositions(nn.Module):
             self.register_buffer(name, table_TK, persistent=False)
 
     def _tables(self, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+        device = device or torch.get_default_device()
+        if device.type == "meta":  # There, even a product of nothing would import torch's compiler.
+            table_TK = torch.empty(self.context, -(-self.head_size // 2), device=device)
+            return table_TK, torch.empty_like(table_TK)
         exponent = torch.arange(0, self.head_size, 2, dtype=torch.float32, device=device) / self.head_size
         place_T = torch.arange(self.context, dtype=torch.float32, device=device)
         angle_TK = place_T[:, None] * self.theta**-exponent

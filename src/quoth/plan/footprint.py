@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import torch
-
 from quoth.model.config import GPTConfig
 from quoth.model.gpt import GPT
+from quoth.model.meta import on_meta
 from quoth.system.errors import InputError
 
 # Activations take more than what is kept: a layer's backward pass holds tensors for a moment, and memory fragments.
@@ -118,7 +117,7 @@ def parameters(config: GPTConfig) -> int:
 @cache
 def _parameters(config: GPTConfig) -> int:
     try:
-        with torch.device("meta"):
+        with on_meta():
             return GPT(config).parameters_count
     except RuntimeError as error:
         raise InputError(

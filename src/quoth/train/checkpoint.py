@@ -20,6 +20,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from quoth.model.config import GPTConfig
 from quoth.model.gpt import GPT, Block
 from quoth.model.lora import base_weights, is_adapted, put_on
+from quoth.model.meta import on_meta
 from quoth.system.errors import InputError, plain
 from quoth.system.files import as_json, new_folder, read_json, rename_folder, writing
 from quoth.system.world import World
@@ -374,7 +375,7 @@ def merged(model: GPT, optimizer: Together | None) -> dict[str, Tensor]:
     Raises:
         InputError: the model has a part that its config and block do not make, so the model could not be read again.
     """
-    with torch.device("meta"):
+    with on_meta():
         wanted = distinct(type(model)(model.config, model.block)).keys()
     merges = optimizer is None and (is_adapted(model) or any(map(is_parametrized, model.modules())))
     found = {name: _part(model, name) for name in wanted} if merges else distinct(model)
