@@ -27,6 +27,7 @@ BENCHMARKS = {
     "server": "`quoth serve`: many streams against one, and clients that are slow or vanish",
     "plan": "what `quoth plan` says, against what training takes",
     "checkpoints": "what saving costs the training beside it, and how long loading takes",
+    "rollouts": "how fast answers are written to learn from, and what part of PPO that takes",
     "voice": "how well a finetuned model takes on the voice in an export of a chat",
     "gpu": "for a CUDA device: time to a loss, tokens per second, FLOP utilization",
 }

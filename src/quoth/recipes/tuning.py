@@ -37,7 +37,7 @@ END_WEIGHT, NOISE = 5.0, 0.02  # Of an answer of a line or two.
 DISTILLED_TOKENS = 4096
 # How many pairs or rated answers a step has, and how often a model writes answers to learn from, if nothing else is
 # asked for.
-PAIRS, ITERATIONS = 16, {"ppo": 26, "grpo": 42, "rloo": 42}
+PAIRS, ITERATIONS = 16, {"ppo": 29, "grpo": 42, "rloo": 42}
 # The stages that learn from answers which the model itself writes.
 POLICIES = ("ppo", "grpo", "rloo")
 
