@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from quoth.model.gpt import GPT
@@ -97,13 +98,30 @@ def open_rewards(tune: TuneConfig, base: Base, prompts: Sequence[Prompt], hardwa
     batch = _before(tune, base, prompts, hardware, seed)
     with torch.no_grad(), hardware.autocast():
         score_B = scores(scorer, batch)
-    mean, deviation = score_B.mean(), score_B.std().clamp_min(1e-6)
+    preferred = preference_over(score_B)
 
     def reward(prompts: Sequence[Prompt], answers: Sequence[Answer], batch: Batch) -> Tensor:
-        return (scores(scorer, batch) - mean) / deviation
+        return preferred(scores(scorer, batch))
 
     facts = {"reward": str(folder), "reward_sha256": sha256_of(folder / MANIFEST)}
-    return Judges(reward, true, scorer, facts, deviation.item())
+    return Judges(reward, true, scorer, facts, score_B.std().clamp_min(1e-6).item())
+
+
+def preference_over(before_B: Tensor) -> Callable[[Tensor], Tensor]:
+    """Rewards from a reward model's scores: how likely an answer is to be preferred to a good one of before tuning.
+
+    It is log σ(score − good) as in Bradley and Terry's model, moved and stretched so that a good answer is worth 1 and
+    a mean one 0. Good is one deviation above the mean of `before_B`, the scores of answers before tuning. An answer is
+    never worth much more than a good one, so there is little to gain where a reward model has seen nothing and is often
+    wrong (Wang et al. 2024, arXiv:2402.00742, "Transforming and combining rewards for aligning large language models").
+
+    >>> preference_over(torch.tensor([-1.0, 0.0, 1.0]))(torch.tensor([-1.0, 0.0, 1.0, 9.0]))
+    tensor([-1.3115,  0.0000,  1.0000,  2.1173])
+    """
+    mean, deviation = before_B.mean(), before_B.std().clamp_min(1e-3)
+    worth_of_mean = F.logsigmoid(-deviation)
+    unit = F.logsigmoid(torch.zeros_like(mean)) - worth_of_mean
+    return lambda score_B: (F.logsigmoid(score_B - mean - deviation) - worth_of_mean) / unit
 
 
 def _is_rule(reward: str) -> bool:
