@@ -1,0 +1,155 @@
+"""What a model does with a text: the residual stream, attention, and what each layer expects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from quoth.look.parts import Part, layers_of, without
+from quoth.model.attention import Attention
+from quoth.model.gpt import GPT
+
+# How many logits of the lens are made at once: 64 MB.
+LOGITS = 2**24
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What happened inside a model of L layers as it read T tokens.
+
+    The lens reads the residual stream as if the next layer were the head (nostalgebraist 2020, "interpreting GPT: the
+    logit lens"); the last of its L + 1 rows is what the model itself expects.
+
+    Attributes:
+        stream_LTC: the residual stream before each layer and after the last, (L + 1, T, C).
+        attention_LHTS: how much each token attends to each one up to itself, (L, H, T, T); each row sums to 1.
+        likely_LTN: the ids of the N tokens that the lens takes to be the likeliest to follow, (L + 1, T, N).
+        probability_LTN: how likely it takes them to be.
+        loss_LT: how surprised the lens is by the token that does follow, in nats, (L + 1, T - 1).
+        logit_TV: the model's logits, to the bit those of `model(token_T[None])`.
+    """
+
+    stream_LTC: Tensor
+    attention_LHTS: Tensor
+    likely_LTN: Tensor
+    probability_LTN: Tensor
+    loss_LT: Tensor
+    logit_TV: Tensor
+
+
+@torch.no_grad()
+def trace(model: GPT, token_T: Tensor, *, off: Sequence[Part] = (), likeliest: int = 10) -> Trace:
+    """What happens in a model as it reads some tokens, (T,), at most its context, without the parts that are `off`.
+
+    The model computes as always, and hooks watch it; attention's weights are computed a second time beside it.
+
+    >>> from quoth.model.config import family
+    >>> trace(GPT(family("modern", vocabulary=65, width=64, layers=2)), torch.arange(8)).stream_LTC.shape
+    torch.Size([3, 8, 64])
+
+    Raises:
+        InputError: the model's blocks are not of the usual kind.
+    """
+    model.eval()
+    streams: list[Tensor] = []
+    weights: list[Tensor] = []
+
+    def watch_stream(module: nn.Module, args: Any) -> None:
+        streams.append(args[0][0])
+
+    def watch_attention(module: nn.Module, args: Any) -> None:
+        assert isinstance(module, Attention)
+        weights.append(module.weights(*args[:2])[0])
+
+    with ExitStack() as stack:
+        stack.enter_context(without(model, [off]))
+        for block in layers_of(model):
+            stack.callback(block.register_forward_pre_hook(watch_stream).remove)
+            stack.callback(block.attention.register_forward_pre_hook(watch_attention).remove)
+        stack.callback(model.norm.register_forward_pre_hook(watch_stream).remove)
+        logit_TV = model(token_T[None])[0]
+    stream_LTC = torch.stack(streams)
+    count = min(likeliest, model.config.vocabulary)
+    likely, probability, loss = _lens(model, stream_LTC, logit_TV, token_T, count)
+    return Trace(stream_LTC, torch.stack(weights), likely, probability, loss, logit_TV)
+
+
+def _lens(model: GPT, stream_LTC: Tensor, logit_TV: Tensor, token_T: Tensor, count: int) -> list[Tensor]:
+    """The likeliest ids, their probabilities and the losses by layer; a few rows of logits at a time."""
+    layers, T, _ = stream_LTC.shape
+    following_T = torch.cat([token_T[1:], token_T[:1]])  # Nothing follows the last one, and its loss is left out.
+    found: list[list[Tensor]] = [[], [], []]
+    rows = max(1, LOGITS // logit_TV.shape[-1])
+    places = [(layer, at) for layer in range(layers) for at in range(0, T, rows)]
+    for layer, at in places:
+        part = slice(at, at + rows)
+        own = layer == layers - 1
+        logp_TV = (logit_TV[part] if own else model.head(model.norm(stream_LTC[layer, part]))).float().log_softmax(-1)
+        logp_TN, id_TN = logp_TV.topk(count)
+        loss_T = F.nll_loss(logp_TV, following_T[part], reduction="none")
+        for into, one in zip(found, (id_TN, logp_TN.exp(), loss_T), strict=True):
+            into.append(one)
+    likely, probability, loss = (torch.cat(one) for one in found)
+    shaped = [one.reshape(layers, T, *one.shape[1:]) for one in (likely, probability, loss)]
+    return [*shaped[:2], shaped[2][:, :-1]]
+
+
+def losses_without(
+    model: GPT, token_T: Tensor, parts: Sequence[Part], go_on: Callable[[], bool] = lambda: True
+) -> Tensor | None:
+    """How much more each token surprises a model without each of some parts, in nats: (N, T − 1).
+
+    All are rows of one batch, or of several where there would be too many logits; None if `go_on`, which is called
+    before each batch, returned false.
+
+    Raises:
+        InputError: the model's blocks are not of the usual kind.
+    """
+    off: list[list[Part]] = [[], *([part] for part in parts)]
+    rows = max(1, LOGITS // (len(token_T) * model.config.vocabulary))
+    losses = []
+    for at in range(0, len(off), rows):
+        if not go_on():
+            return None
+        losses.append(_losses(model, token_T, off[at : at + rows]))
+    loss_NT = torch.cat(losses)
+    return loss_NT[1:] - loss_NT[0]
+
+
+@torch.no_grad()
+def _losses(model: GPT, token_T: Tensor, off_B: Sequence[Sequence[Part]]) -> Tensor:
+    model.eval()
+    with without(model, off_B):
+        logit_BTV = model(token_T.expand(len(off_B), -1))[:, :-1]
+    target_BT = token_T[1:].expand(len(off_B), -1)
+    return F.cross_entropy(logit_BTV.float().mT, target_BT, reduction="none")
+
+
+def saliency(model: GPT, token_T: Tensor, place: int) -> Tensor:
+    """How much the loss of token `place` + 1 hangs on each token up to `place`: |gradient · embedding|, (place + 1,).
+
+    Raises:
+        IndexError: no token follows that place.
+    """
+    model.eval()
+    target = token_T[place + 1]
+    with torch.enable_grad():
+        embedded: list[Tensor] = []
+
+        def detached(module: nn.Module, args: Any, x_BTC: Tensor) -> Tensor:
+            embedded.append(x_BTC.detach().requires_grad_())
+            return embedded[0]
+
+        hook = model.embed.register_forward_hook(detached)
+        try:
+            logit_V = model(token_T[None, : place + 1])[0, -1]
+        finally:
+            hook.remove()
+        (gradient_BTC,) = torch.autograd.grad(F.cross_entropy(logit_V.float(), target), embedded)
+    return (gradient_BTC * embedded[0]).detach().sum(-1)[0].abs()
