@@ -53,6 +53,17 @@ def test_a_neighbour_that_is_busy_for_a_moment_does_not_choose_the_number_type(m
     assert calls[:4] == [*device.DTYPES.values()] * 2  # In turn, so that whatever is slow is slow for both.
 
 
+def test_one_trial_of_float32_that_a_busy_neighbour_spared_does_not_choose_it(monkeypatch):
+    calls = []
+
+    def spared_once(place, kind, size, **more):
+        calls.append(kind)
+        return 1.2e9 if kind is torch.bfloat16 else 1e9 if len(calls) == 4 else 0.5e9
+
+    monkeypatch.setattr(device, "matmul_flops", spared_once)
+    assert choose("cpu", threads=1, compile=False).dtype == "bfloat16"
+
+
 def test_what_is_not_here_is_refused():
     with pytest.raises(InputError, match=r"^The device 'tpu' is not on this machine; there is .*cpu\.$"):
         choose("tpu")

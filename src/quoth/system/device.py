@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ MOST_THREADS = 1024
 # Linux's names for a processor's bfloat16 instructions: those of x86, then that of Arm.
 BFLOAT16_FLAGS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
 # How often each number type is timed before one is chosen.
-ROUNDS = 4
+ROUNDS = 5
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -151,15 +152,16 @@ def _dtype(device: str, wanted: str, reasons: dict[str, str], *, timed: bool) ->
         reasons["dtype"] = f"the device {'multiplies' if has else 'does not multiply'} bfloat16 matrices by itself"
         best = "bfloat16" if has else "float32"
         return best, matmul_flops(device, DTYPES[best], size)
-    rates = dict.fromkeys(DTYPES, 0.0)
-    for _ in range(ROUNDS):  # They are tried in turn, so that a busy neighbour slows down both.
-        for name, kind in DTYPES.items():
-            rates[name] = max(rates[name], matmul_flops(device, kind, size, seconds=0.05))
-    gain = rates["bfloat16"] / rates["float32"]
+    # They are tried in turn, and each is compared with the one beside it: a busy neighbour slows down both, and one
+    # trial of float32 that it spared does not decide.
+    rounds = [
+        {name: matmul_flops(device, kind, size, seconds=0.05) for name, kind in DTYPES.items()} for _ in range(ROUNDS)
+    ]
+    gain = median(one["bfloat16"] / one["float32"] for one in rounds)
     # Casts take time too, so bfloat16 is chosen only if it is clearly faster.
     best = "bfloat16" if gain > 1.5 else "float32"
     reasons["dtype"] = f"a bfloat16 matrix product takes {1 / gain:.2f} of the time of a float32 one"
-    return best, rates[best]
+    return best, max(one[best] for one in rounds)
 
 
 def _multiplies_bfloat16(device: str) -> bool:
