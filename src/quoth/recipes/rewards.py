@@ -49,7 +49,7 @@ class Judges:
 
     Attributes:
         scorer: the reward model, if the reward is one.
-        unit: what the reward model's scores are divided by, so that a nat of KL weighs as much with any of them.
+        unit: how far the reward model's scores lie apart before tuning, which is worth about 1 with any of them.
         facts: what identifies them.
     """
 
