@@ -23,11 +23,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quoth: Quoth) -> Path:
 def test_a_run_that_is_whole(run: Path, quoth: Quoth) -> None:
     result = quoth("verify", "run")
     assert result.code == 0
-    assert result.out.count("whole") == 3
+    assert result.out.count("whole") == 4
+    assert "6 snapshots" in result.out
     assert "Every file is as it was saved." in result.out
     said = json.loads(quoth("verify", "run", "--json").out)
     assert said["whole"] is True
     assert [one["checkpoint"] for one in said["checkpoints"]] == ["step-000002", "step-000004", "step-000006"]
+    assert len(said["snapshots"]) == 6
     assert all(one["bytes"] > 10_000 and one["files"] == 8 for one in said["checkpoints"])
 
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from recipes.runs import begin, resume
 
+from quoth.model.gpt import GPT
 from quoth.recipes import session as session_module
 from quoth.recipes.events import Evaluated, Event, Note, Sampled, Trained
 from quoth.recipes.recipe import read_recipe
@@ -25,7 +26,7 @@ from quoth.system.errors import InputError
 from quoth.text.batches import Batch
 from quoth.train import checkpoint as checkpoint_module
 from quoth.train.checkpoint import load
-from quoth.train.keeper import kept
+from quoth.train.keeper import kept, moments, snapshots
 from quoth.train.objectives import next_token, token_loss
 from quoth.train.run import read_metrics
 
@@ -68,6 +69,46 @@ def test_what_it_leaves(place: Path) -> None:
     assert lines[-1]["tokens"] == 20 * 4 * 32
     assert kept(run, "best") == kept(run, "last") == run / "checkpoints" / "step-000020"
     assert load(kept(run)).state["step"] == 20
+
+
+def test_snapshots_are_kept_and_change_nothing(place: Path) -> None:
+    list(begin(steps=30, evaluate_every=10, snapshots=6).events())
+    run = place / "run"
+    # Shares of 0, 1/512, ..., 0.29 are reached after steps 0, 2, 2, 2, 4 and 10 of 30.
+    assert list(moments(run)) == [0, 2, 4, 10, 20, 30]
+    assert [folder.name for folder in snapshots(run)] == ["step-000010", "step-000004", "step-000002", "step-000000"]
+    early = load(run / "snapshots" / "step-000000")
+    assert early.state == {"step": 0, "progress": 0.0}
+    assert not (early.folder / "optimizer.safetensors").exists()
+    torch.manual_seed(1337)
+    assert all(map(torch.equal, early.model.state_dict().values(), GPT(early.model.config).state_dict().values()))
+    final = load(kept(run, "last")).model.state_dict()
+    run.rename(place / "before")
+    list(begin(steps=30, evaluate_every=10, snapshots=0).events())
+    assert all(map(torch.equal, load(kept(run, "last")).model.state_dict().values(), final.values()))
+    assert not (run / "snapshots").exists()
+
+
+def test_snapshots_of_a_run_that_is_resumed_are_those_of_one_that_was_not(place: Path) -> None:
+    list(begin(steps=200, evaluate_every=100, snapshots=8).events())
+    (place / "run").rename(place / "whole")
+    session = begin(steps=200, evaluate_every=100, snapshots=8)
+    for event in session.events():
+        session.stop = "interrupted" if event.step == 40 else ""
+    shutil.rmtree(place / "run" / "checkpoints" / "step-000040")  # As if it had been killed before it saved.
+    again = resume()
+    assert list(again.events())
+    assert [folder.name for folder in snapshots(place / "run")] == [f.name for f in snapshots(place / "whole")]
+    one, other = (load(snapshots(place / run)[0]).model.state_dict() for run in ("run", "whole"))
+    assert all(map(torch.equal, one.values(), other.values()))
+
+
+def test_snapshots_that_do_not_fit_do_not_end_the_run(place: Path) -> None:
+    session = begin(steps=10, snapshots=4)
+    (session.folder / "snapshots").write_text("a file is in the way")
+    events = list(session.events())
+    assert events[-1].summary["stopped"] == "finished"
+    assert len([event for event in events if isinstance(event, Note) and "snapshots" in event.text]) == 1
 
 
 def test_time_decides_when_it_ends() -> None:

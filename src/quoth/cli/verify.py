@@ -11,6 +11,7 @@ import tyro
 
 from quoth.cli.arguments import parse
 from quoth.cli.output import columns, console, print_json
+from quoth.system.words import plural
 
 
 @dataclass
@@ -31,27 +32,21 @@ class Arguments:
 def main(arguments: list[str], started: float) -> int:
     a = parse(Arguments, arguments, "verify")
 
-    from quoth.train.keeper import checkpoints
+    from quoth.train.keeper import checkpoints, snapshots
     from quoth.train.run import find_run
 
     run = find_run(a.run)
-    found = [check(folder) for folder in reversed(checkpoints(run))]
-    problems = [*record_problems(run), *(problem for one in found for problem in one["problems"])]
+    found, kept = ([check(folder) for folder in reversed(folders)] for folders in (checkpoints(run), snapshots(run)))
+    problems = [*record_problems(run), *(problem for one in (*found, *kept) for problem in one["problems"])]
     if not found:
         problems.append("There is no checkpoint yet.")
     if a.json:
-        print_json({"run": run.name, "whole": not problems, "checkpoints": found, "problems": problems})
+        checked = {"checkpoints": found, "snapshots": kept}
+        print_json({"run": run.name, "whole": not problems, **checked, "problems": problems})
         return int(bool(problems))
     screen = console(False)
-    rows = [
-        [
-            one["checkpoint"],
-            f"{one['files']} files",
-            f"{one['bytes'] / 1e6:,.1f} MB",
-            "broken" if one["problems"] else "whole",
-        ]
-        for one in found
-    ]
+    rows = [_row(one["checkpoint"], [one]) for one in found]
+    rows += [_row(plural(len(kept), "snapshot"), kept)] if kept else []
     if rows:
         print("\n".join(columns(rows, {1, 2})))
     for problem in problems:
@@ -59,6 +54,12 @@ def main(arguments: list[str], started: float) -> int:
     if not problems:
         screen.print("Every file is as it was saved.")
     return int(bool(problems))
+
+
+def _row(name: str, checked: list[dict[str, Any]]) -> list[str]:
+    files, bytes_ = (sum(one[key] for one in checked) for key in ("files", "bytes"))
+    state = "broken" if any(one["problems"] for one in checked) else "whole"
+    return [name, f"{files} files", f"{bytes_ / 1e6:,.1f} MB", state]
 
 
 def check(folder: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,19 @@ from torch import nn
 
 from quoth.model.attention import LONG_WINDOW
 from quoth.plan.footprint import largest_batch, memory
-from quoth.recipes.recipe import Recipe
+from quoth.recipes.dial import matrix_parameters
+from quoth.recipes.recipe import Recipe, Setting, Settings
 from quoth.system.device import Hardware
 from quoth.system.errors import InputError, is_out_of_memory
 from quoth.system.lock import LOCK
 from quoth.system.memory import available_bytes, size
 from quoth.system.world import World
 from quoth.text.batches import shares
+from quoth.train.checkpoint import bare
 from quoth.train.optimizers import OptimizerConfig, matrices
+
+# The space that all snapshots of a run may take together, where their number is not given.
+SNAPSHOT_BYTES = 10**9
 
 
 def check_memory(recipe: Recipe, hardware: Hardware, world: World | None = None) -> None:
@@ -63,12 +69,28 @@ def checkpoint_bytes(model: nn.Module, c: OptimizerConfig) -> int:
     return 4 * (numbers + 2 * (numbers - muon) + muon) + 2**16
 
 
-def disk_problem(folder: Path, one: int, keep_last: int) -> tuple[str, str]:
+def with_snapshots(recipe: Recipe, known: Settings) -> tuple[Recipe, Settings]:
+    """The recipe and its settings with as many snapshots as SNAPSHOT_BYTES hold, unless their number is given.
+
+    Adapters are small, and need no such limit.
+    """
+    if "snapshots" in known or (recipe.tune and recipe.tune.lora):
+        return recipe, known
+    one, usual = 4 * matrix_parameters(recipe.model), recipe.run.snapshots
+    count = min(usual, SNAPSHOT_BYTES // one)
+    if count == usual:
+        return recipe, known
+    why = f"dial: each takes {size(one)}, all together at most {size(SNAPSHOT_BYTES)}"
+    return replace(recipe, run=replace(recipe.run, snapshots=count)), {**known, "snapshots": Setting(count, why)}
+
+
+def disk_problem(folder: Path, one: int, keep_last: int, snapshots: int = 0) -> tuple[str, str]:
     """Why the disk has no room for even one checkpoint of `one` bytes, and why not for all; each "" if it has room.
 
-    "All" are the last `keep_last`, the best, and the one being written. The run's older checkpoints count as room.
+    "All" are the last `keep_last`, the best, the one being written, and `snapshots` bytes. What the run has saved
+    already counts as room.
     """
-    want = (keep_last + 2) * one
+    want = (keep_last + 2) * one + snapshots
     free = shutil.disk_usage(folder).free + sum(f.stat().st_size for f in folder.rglob("*.safetensors"))
     if free < one:
         room = f"A checkpoint of this model takes {size(one)}, but {folder} has room for {size(free)}"
@@ -76,7 +98,7 @@ def disk_problem(folder: Path, one: int, keep_last: int) -> tuple[str, str]:
     if free < want:
         return "", (
             f"The checkpoints that are kept take up to {size(want)}, but {folder} has room for {size(free)}; a "
-            "smaller --keep-last or a larger disk would keep all of them."
+            "smaller --keep-last, fewer --snapshots or a larger disk would keep all of them."
         )
     return "", ""
 
@@ -89,8 +111,9 @@ def check_disk(folder: Path, model: nn.Module, recipe: Recipe, world: World) -> 
     Raises:
         InputError: not even one checkpoint fits.
     """
-    one = checkpoint_bytes(model, recipe.optimizer)
-    missing, few = map(world.tell, disk_problem(folder, one, recipe.run.keep_last))
+    one, run = checkpoint_bytes(model, recipe.optimizer), recipe.run
+    snapshots = 0 if bare(model).base else run.snapshots * 4 * bare(model).parameters_count
+    missing, few = map(world.tell, disk_problem(folder, one, run.keep_last, snapshots))
     if missing:
         if world.leads and {file.name for file in folder.iterdir()} <= {"config.toml", LOCK}:
             shutil.rmtree(folder, ignore_errors=True)

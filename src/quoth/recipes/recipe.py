@@ -63,6 +63,7 @@ class RunConfig:
         checkpoint_minutes: the longest time without a new checkpoint, in minutes; 0 saves one after each step.
         keep_last: how many of the newest checkpoints are kept, besides the best one.
         keep_every: a checkpoint is never deleted when its step is a multiple of this number; 0 for no such rule.
+        snapshots: how many times the weights are kept as they were then, so that the studio can show how they learned.
         spikes: a step is skipped when its loss is this many standard deviations above the recent mean; 0 for no limit.
         sample_tokens: how many tokens of sample text each evaluation writes; 0 writes no sample.
         device: the device to train on: auto, cpu, cuda or mps.
@@ -87,6 +88,7 @@ class RunConfig:
     checkpoint_minutes: float = 5.0
     keep_last: int = 2
     keep_every: int = 0
+    snapshots: int = 20
     spikes: float = 6.0
     sample_tokens: int = 150
     device: str = "auto"
@@ -101,7 +103,7 @@ class RunConfig:
         for name in ("batch", "accumulate", "keep_last"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        counts = ("evaluate_every", "checkpoint_every", "keep_every", "sample_tokens", "threads", "seed")
+        counts = ("evaluate_every", "checkpoint_every", "keep_every", "snapshots", "sample_tokens", "threads", "seed")
         if self.validation_tokens == 1:
             raise InputError("validation_tokens must be 0, for all, or at least 2: a loss needs a token before it.")
         for name in ("minutes", "steps", "checkpoint_minutes", "spikes", "validation_tokens", *counts):
@@ -137,7 +139,7 @@ TUNE_SETTINGS = {name for name, section in HOME.items() if section == "tune"}
 # Settings that do not change how weights move. Any other flag makes a different run, which no saved pace fits.
 BESIDE = {
     *("evaluate_every", "validation_tokens", "sample_tokens"),
-    *("checkpoint_every", "checkpoint_minutes", "keep_last", "keep_every"),
+    *("checkpoint_every", "checkpoint_minutes", "keep_last", "keep_every", "snapshots"),
 }
 
 

@@ -18,12 +18,11 @@ from quoth.recipes.diagnose import fault, left_out, losing, returned, unending
 from quoth.recipes.events import STOPS, Evaluated, Event, Finished, Note, Ready, Sampled, Stop, Trained
 from quoth.recipes.limits import check_disk, checkpoint_bytes, memory_refusals
 from quoth.recipes.prepare import in_precision, prepare
-from quoth.recipes.recipe import Recipe, to_toml, with_origins, write_pace
+from quoth.recipes.recipe import Recipe, to_toml, with_origins
 from quoth.recipes.stage import Stage, Watch
 from quoth.recipes.state import RunState, read_state
-from quoth.recipes.summary import summary
+from quoth.recipes.summary import LOG_EVERY, log_line, summary, write_end
 from quoth.recipes.timetable import Timetable
-from quoth.studio.report import write_report
 from quoth.system.device import DTYPES, Hardware, be_deterministic, environment, keep_freed_memory
 from quoth.system.errors import InputError
 from quoth.system.files import as_json, read_json, write_atomic, writing
@@ -40,10 +39,10 @@ from quoth.train.optimizers import make_optimizer
 from quoth.train.parallel import own, shard
 from quoth.train.run import Metrics, write_sample
 from quoth.train.saving import Checkpoints
-from quoth.train.schedule import Clock, Pace, trapezoid
+from quoth.train.schedule import Clock, trapezoid
+from quoth.train.snapshots import Snapshots
 from quoth.train.spikes import Spikes
 
-LOG_EVERY = 10
 # How many steps in a row are left out before a run goes back, and how often a run goes back before it gives up.
 PATIENCE = 20
 RETURNS = 3
@@ -99,6 +98,7 @@ class Session:
     def _write_to(self, folder: Path) -> None:
         run, self.folder = self.recipe.run, folder
         self.checkpoints = Checkpoints(folder, self.world, run.keep_last, run.keep_every, sharded=self.sharded)
+        self.snapshots = Snapshots(folder, self.world, run.snapshots, sharded=self.sharded)
         self.metrics = Metrics(folder, silent=not self.world.leads)
 
     def resume(self, checkpoint: Path | None) -> None:
@@ -128,6 +128,7 @@ class Session:
         self.state = read_state(read_json(folder / "state.json"))
         self.spikes.losses = self.state.losses
         self.checkpoints.step, self._evaluated_step = self.state.step, -1
+        self.snapshots.cut(self.state.step)
 
     def events(self) -> Iterator[Event]:
         """Train, and yield an event for everything that happens."""
@@ -137,6 +138,8 @@ class Session:
                 objective = in_precision(self.stage.objective, self.hardware)
                 view = yield from self._prepare()
                 yield from self._evaluate(0.0)
+                if self.state.progress < 0:
+                    yield from self._look_back(0.0)
                 yield from self._train(view, objective)
                 yield from self._end()
         finally:
@@ -148,8 +151,12 @@ class Session:
         self.timetable = Timetable(self.recipe.run, self.started, checkpoint_bytes(self.model, self.recipe.optimizer))
         if self.world.leads:
             write_atomic(self.folder / "environment.json", self._facts)
-        for text in filter(None, (*self.remarks, few)):
+        for text in (*self.remarks, few):
             yield from self._note("", text)
+
+    @cached_property
+    def _settings(self) -> str:
+        return to_toml(with_origins(self.recipe, lambda name: "as it began"))
 
     @cached_property
     def _facts(self) -> str:
@@ -181,8 +188,9 @@ class Session:
                 state.learned(step.loss)
                 speed = self.stage.tokens_per_step * step.number / max(state.step_seconds, 1e-9)
                 if step.number % max(LOG_EVERY, self.stage.period) == 0:
-                    self._log(step, speed)
+                    self._record(**log_line(step, self.recipe.optimizer.learning_rate, speed))
                 yield from self._watch(step)
+                yield from self._look_back(step.progress)
                 yield Trained(step.number, step.progress, state.train_loss or 0.0, speed)
             else:
                 yield from self._left_out(step)
@@ -250,8 +258,8 @@ class Session:
         self._record(validation_loss=found.loss, **found.metrics)
         yield Evaluated(step, progress, self.state.train_loss, found)
         if step:
-            if is_best and self.checkpoints.step == step and (problem := self.checkpoints.mark_best(step)):
-                yield from self._disk_note(problem)
+            if is_best and self.checkpoints.step == step:
+                yield from self._disk_note(self.checkpoints.mark_best(step))
             yield from self._sample(progress)
             # What is learned from rewards has no loss that falls step by step; such a stage has warnings of its own.
             for kind, text in losing(self.state) if self.stage.period == 1 else ():
@@ -284,8 +292,7 @@ class Session:
         self.timetable.saved()
         problem = self._checkpoint()
         self._unsaved = problem if self.checkpoints.step != self.state.step else ""
-        if problem:
-            yield from self._disk_note(problem)
+        yield from self._disk_note(problem)
 
     def _checkpoint(self, *, resumable: bool = True) -> str:
         """Write a checkpoint, or begin to write it; return the outcome.
@@ -294,10 +301,15 @@ class Session:
         """
         state = self.state
         state.seconds, state.losses = time.monotonic() - self.started, list(self.spikes.losses)
-        settings = to_toml(with_origins(self.recipe, lambda name: "as it began"))
-        texts = {"run.toml": settings, "environment.json": self._facts}
+        texts = {"run.toml": self._settings, "environment.json": self._facts}
         optimizer = self.optimizer if resumable else None
         return self.checkpoints.save(state.step, self.model, self.stage.tokenizer, asdict(state), optimizer, texts)
+
+    def _look_back(self, progress: float) -> Iterator[Event]:
+        """Keep the weights as they are now, if it is time to; a run goes on without snapshots where they do not fit."""
+        before, self.state.progress = self.state.progress, progress
+        outcome = self.snapshots.take(before, progress, self.state.step, self.model, self.stage.tokenizer)
+        yield from self._note("snapshots", outcome)
 
     def _save_last(self) -> Iterator[Event]:
         """Save the last checkpoint; if the disk has no room for it, save its weights alone, or use another folder.
@@ -322,12 +334,13 @@ class Session:
         """Make the folder that replaces the run's own a run folder, to hold the last checkpoint."""
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.folder / "config.toml", to_toml(with_origins(self.recipe, lambda name: "as it began")))
+        write_atomic(self.folder / "config.toml", self._settings)
         write_atomic(self.folder / "environment.json", self._facts)
 
     def _disk_note(self, problem: str) -> Iterator[Event]:
         """Note that a checkpoint could not be written. A disk that is full for a while does not end a run."""
-        yield from self._note("disk", f"{problem} Training goes on, and the next checkpoint is tried as usual.")
+        goes_on = "Training goes on, and the next checkpoint is tried as usual."
+        yield from self._note("disk", problem and f"{problem} {goes_on}")
 
     def _left_out(self, step: Step) -> Iterator[Event]:
         """Log a step that did not move the weights, and report the first of several such steps in a row."""
@@ -340,8 +353,7 @@ class Session:
     def _go_back(self, step: Step) -> Iterator[Event]:
         """Go back to the last intact checkpoint, and continue from there with batches that were not used yet."""
         before = self.state
-        if problem := self.checkpoints.settle():
-            yield from self._disk_note(problem)
+        yield from self._disk_note(self.checkpoints.settle())
         self.world.most([0.0])  # All processes wait here until the first process has written its checkpoint.
         folder = last_good(self.folder)
         if before.returns == RETURNS or folder is None:
@@ -365,21 +377,11 @@ class Session:
             yield from self._note(kind, text)
 
     def _note(self, kind: str, text: str) -> Iterator[Event]:
-        """Report and log a sentence; a run does so only once for each kind that has a name."""
-        if kind not in self.state.notes:
+        """Report and log a sentence, if there is one; a run does so only once for each kind that has a name."""
+        if text and kind not in self.state.notes:
             self.state.notes += [kind] if kind else []
             self._record(note=text)
             yield Note(self.state.step, text)
-
-    def _log(self, step: Step, speed: float) -> None:
-        self._record(
-            loss=step.loss,
-            learning_rate=step.multiplier * self.recipe.optimizer.learning_rate,
-            learning_rate_share=step.multiplier,
-            gradient_norm=step.gradient_norm,
-            tokens_per_second=round(speed, 1),
-            **step.metrics,
-        )
 
     def _record(self, **values: Any) -> None:
         step, seconds = self.state.step, round(time.monotonic() - self.started, 3)
@@ -387,14 +389,12 @@ class Session:
 
     def _end(self) -> Iterator[Event]:
         self._agree_to_stop()
+        yield from self._note("snapshots", self.snapshots.settle())
         yield from self._save_last()
         if self.ended != "terminated":
             yield from self._evaluate(1.0, final=True)
         self.metrics.flush()
         known = summary(self)
         if self.world.leads:
-            if isinstance(self.budget, Clock) and not self.ended:
-                write_pace(self.folder / "config.toml", Pace(self.budget.pace, self.state.step))
-            write_atomic(self.folder / "summary.json", as_json(known))
-            write_report(self.folder, self.stage.published)
+            write_end(self, known)
         yield Finished(self.state.step, known)

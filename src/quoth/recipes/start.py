@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from quoth.recipes.dial import complete, steps_in
-from quoth.recipes.limits import check_memory
+from quoth.recipes.limits import check_memory, with_snapshots
 from quoth.recipes.pretraining import pretraining
 from quoth.recipes.recipe import DataConfig, Recipe, Setting, Settings, make, origins, parse_recipe, settings, to_toml
 from quoth.recipes.resume import resume_session
@@ -106,7 +106,7 @@ def _follow(said: dict[str, Any], started: float, world: World) -> Session:
 def plan(known: Settings, data: Corpus, hardware: Hardware, elapsed: float) -> tuple[Recipe, Settings]:
     """The complete recipe: the dial chooses the settings that are not known, from the time that is left."""
     known = with_hardware(lower_rates(complete(known, data, hardware, elapsed), known), hardware)
-    recipe = make(known, data.tokenizer.vocabulary)
+    recipe, known = with_snapshots(make(known, data.tokenizer.vocabulary), known)
     for split in ("train", "validation"):
         have, need = len(getattr(data, split)), recipe.model.context + 1
         if have < need:

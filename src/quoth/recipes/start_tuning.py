@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quoth.recipes.base import Base, open_base
+from quoth.recipes.limits import with_snapshots
 from quoth.recipes.recipe import (
     TUNE_SETTINGS,
     Setting,
@@ -61,7 +62,7 @@ def start_tuning(
     value = {name: setting.value for name, setting in known.items()}
     kind, data = KINDS[stage], KINDS[stage].read(base, {**value, **asdict(tune)})
     known = with_hardware({**kind.choose(base, data, known), **known}, hardware)
-    recipe = make(known, base.tokenizer.vocabulary)
+    recipe, known = with_snapshots(make(known, base.tokenizer.vocabulary), known)
     hardware = as_decided(hardware, recipe, known)
     made = stage_of(kind, recipe, base, data, hardware, world)
     folder = new_run(out, stage, base.run.name)

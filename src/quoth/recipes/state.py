@@ -36,6 +36,7 @@ class RunState:
         furthest: the last step that the run went back from.
         losses: the recent losses, from which spikes are told.
         pace: the step at which each 256th part of the time began, in a run by the clock.
+        progress: the share of the run's steps or time that was used before the last step; -1 before the first.
         notes: the kinds of remarks that were made already.
     """
 
@@ -56,6 +57,7 @@ class RunState:
     furthest: int = 0
     losses: list[float] = field(default_factory=list)
     pace: list[int] = field(default_factory=list)
+    progress: float = -1.0
     notes: list[str] = field(default_factory=list)
 
     def judged(self, loss: float, metrics: Mapping[str, float] = MappingProxyType({})) -> bool:

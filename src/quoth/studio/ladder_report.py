@@ -8,9 +8,8 @@ from typing import Any
 
 from quoth.studio.charts import Markup, bar
 from quoth.studio.page import Parts, exact, joined
-from quoth.studio.record import plural
 from quoth.system.files import write_atomic
-from quoth.system.words import count, duration
+from quoth.system.words import count, duration, plural
 
 parts = Parts("ladder.html")
 FILMED = (

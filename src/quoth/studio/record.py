@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from quoth.system.words import plural
+
 Fields = dict[str, Any]
 SAMPLE_CHARACTERS = 6000
 
@@ -148,8 +150,3 @@ def finite(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < 1e300 else None  # An int may be too large for a float, and NaN is not less.
-
-
-def plural(count: int, noun: str) -> str:
-    """A count of things: 1 line, 2,000 lines."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

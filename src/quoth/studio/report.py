@@ -12,10 +12,10 @@ from pathlib import Path
 
 from quoth.studio.charts import Axis, Markup, Plot, Show, bar, smooth, thin
 from quoth.studio.page import Parts, exact, hundredths, joined
-from quoth.studio.record import Fields, Reading, Record, finite, plural, read_record, readings, step_of
+from quoth.studio.record import Fields, Reading, Record, finite, read_record, readings, step_of
 from quoth.system.errors import InputError
 from quoth.system.files import write_atomic
-from quoth.system.words import count, duration
+from quoth.system.words import count, duration, plural
 
 parts = Parts("report.html")
 ENDS = {

@@ -28,3 +28,8 @@ def count(number: float) -> str:
         if number >= 0.99995 * limit:  # What is rounded up to a unit is said in that unit.
             return f"{number / limit:.1f}{unit}"
     return f"{number:.0f}"
+
+
+def plural(count: int, noun: str) -> str:
+    """A count of things: 1 line, 2,000 lines."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

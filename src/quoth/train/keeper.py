@@ -15,6 +15,8 @@ from quoth.system.files import as_json, read_json, sha256_of, write_atomic
 from quoth.train.checkpoint import Checkpoint, Snapshot, has_optimizer, read, write
 from quoth.train.manifest import MANIFEST, problems, verify
 
+CHECKPOINTS = "checkpoints"
+SNAPSHOTS = "snapshots"
 KEPT = "kept.json"
 
 
@@ -27,10 +29,11 @@ class Keeper:
     Args:
         last: how many of the newest checkpoints are kept.
         every: checkpoints whose step is a multiple of this number are never removed; 0 for no such rule.
+        name: the folder in the run's that holds them.
     """
 
-    def __init__(self, run: Path, last: int = 2, every: int = 0) -> None:
-        self.folder, self.last, self.every = run / "checkpoints", max(1, last), every
+    def __init__(self, run: Path, last: int = 2, every: int = 0, name: str = CHECKPOINTS) -> None:
+        self.folder, self.last, self.every = run / name, max(1, last), every
         self.best = _best(run)
         self._writing: Thread | None = None
         self._failed: Exception | None = None
@@ -95,7 +98,7 @@ class Keeper:
     def _write(self, content: Snapshot, folder: Path) -> None:
         try:
             write(folder, content)
-            self.prune(_step(folder))
+            self.prune(step_of(folder))
         except Exception as error:  # The training thread raises it, in `finish`.
             self._failed = error
 
@@ -104,15 +107,29 @@ class Keeper:
 
         Checkpoints of later steps stay: they were found broken, or else the run would have continued from them.
         """
-        until = [folder for folder in reversed(checkpoints(self.folder.parent)) if _step(folder) <= step]
+        until = [folder for folder in reversed(_saved(self.folder)) if step_of(folder) <= step]
         for old in until[: -self.last]:
-            if old.name != self.best and not (self.every and _step(old) % self.every == 0):
+            if old.name != self.best and not (self.every and step_of(old) % self.every == 0):
                 self._remove(old)
 
 
 def checkpoints(run: Path) -> list[Path]:
     """A run's checkpoints, the newest first."""
-    return sorted((run / "checkpoints").glob("step-*"), key=_step, reverse=True)
+    return _saved(run / CHECKPOINTS)
+
+
+def snapshots(run: Path) -> list[Path]:
+    """A run's snapshots, which hold weights alone, the newest first."""
+    return _saved(run / SNAPSHOTS)
+
+
+def moments(run: Path) -> dict[int, Path]:
+    """The checkpoints that show how a run's model learned, by step: its snapshots, and those it can go on from."""
+    return {step_of(folder): folder for folder in sorted([*snapshots(run), *checkpoints(run)], key=step_of)}
+
+
+def _saved(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"), key=step_of, reverse=True)
 
 
 def kept(run: Path, which: str = "best") -> Path:
@@ -172,7 +189,7 @@ def _candidates(run: Path, which: str) -> Iterator[Path]:
     found = checkpoints(run)
     if not found:
         raise InputError(f"The run {run} has no checkpoint yet.")
-    best = run / "checkpoints" / (_best(run) or "")
+    best = run / CHECKPOINTS / (_best(run) or "")
     if which == "best" and best in found:
         yield best
         found.remove(best)
@@ -181,7 +198,7 @@ def _candidates(run: Path, which: str) -> Iterator[Path]:
 
 def _best(run: Path) -> str | None:
     """The name of the best checkpoint; None if it is not known, for which `kept_problem` gives the reason."""
-    folder = run / "checkpoints"
+    folder = run / CHECKPOINTS
     try:
         known = read_json(folder / KEPT)
         name = str(known["best"])
@@ -192,12 +209,13 @@ def _best(run: Path) -> str | None:
 
 def kept_problem(run: Path) -> str:
     """A sentence on what is wrong with the file that names the best checkpoint; "" if nothing is wrong."""
-    path = run / "checkpoints" / KEPT
+    path = run / CHECKPOINTS / KEPT
     if not path.exists() or _best(run) is not None:
         return ""
     return f"{path} is damaged, or the best checkpoint was changed since it was saved, so the newest is taken for it."
 
 
-def _step(folder: Path) -> int:
+def step_of(folder: Path) -> int:
+    """The step after which a checkpoint was saved, from its folder's name; -1 if that names none."""
     number = folder.name.removeprefix("step-")
     return int(number) if number.isdecimal() else -1

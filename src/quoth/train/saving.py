@@ -12,7 +12,7 @@ from quoth.system.errors import InputError
 from quoth.system.world import World
 from quoth.text.tokenizer import Tokenizer
 from quoth.train.checkpoint import bare, snapshot, write_together
-from quoth.train.keeper import Keeper
+from quoth.train.keeper import CHECKPOINTS, Keeper
 from quoth.train.optimizers import Together
 
 
@@ -26,6 +26,7 @@ class Checkpoints:
         last: how many of the newest checkpoints are kept.
         every: checkpoints whose step is a multiple of this number are never removed; 0 for no such rule.
         sharded: whether each rank writes its part.
+        name: the folder in the run's that holds them.
 
     Attributes:
         step: the step of the newest checkpoint that is written or being written; -1 if there is none.
@@ -33,9 +34,18 @@ class Checkpoints:
     >>> problem = checkpoints.save(100, model, tokenizer, {"step": 100})    # doctest: +SKIP
     """
 
-    def __init__(self, run: Path, world: World, last: int = 2, every: int = 0, *, sharded: bool = False) -> None:
+    def __init__(
+        self,
+        run: Path,
+        world: World,
+        last: int = 2,
+        every: int = 0,
+        *,
+        sharded: bool = False,
+        name: str = CHECKPOINTS,
+    ) -> None:
         self.world, self.sharded, self.step = world, sharded, -1
-        self._keeper = Keeper(run, last, every)
+        self._keeper = Keeper(run, last, every, name)
         self._writing = False
         if world.leads:
             self._keeper.clear()
