@@ -239,7 +239,7 @@ def test_a_step_that_is_left_out_changes_no_bit(place: Path, monkeypatch: pytest
 
 
 def test_a_full_disk_for_a_while_does_not_end_a_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = begin(steps=20, checkpoint_every=5)
+    session = begin(steps=20, checkpoint_every=5, snapshots=0)
     sync, writers = os.fsync, []
 
     def full(descriptor: int) -> None:

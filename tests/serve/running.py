@@ -14,14 +14,14 @@ import httpx
 from generate.models import model
 from starlette.types import ASGIApp
 
-from quoth.cli.serve import listen
 from quoth.generate.engine import Engine
 from quoth.model.gpt import GPT
 from quoth.serve.app import create_app
-from quoth.serve.connection import make_server
 from quoth.serve.requests import Limits, ServedModel
 from quoth.text.chat import Template
 from quoth.text.tokenizer import Bytes, Tokenizer
+from quoth.web.address import listen
+from quoth.web.connection import make_server
 
 ALPHABET = "abcdefgh \n"
 TEMPLATE = """{% for m in messages %}

@@ -7,7 +7,7 @@ import re
 import pytest
 from serve.running import Running
 
-from quoth.serve.site import PAGE
+from quoth.serve.app import PAGE
 
 
 def test_the_page_and_all_that_it_loads(server: Running) -> None:

@@ -10,8 +10,9 @@ import tyro
 
 from quoth.cli.arguments import parse
 from quoth.cli.output import console, print_json, warn
-from quoth.cli.serve import listen, needing_server
+from quoth.cli.serve import needing_server
 from quoth.system.errors import InputError
+from quoth.web.address import listen, url_of
 
 if TYPE_CHECKING:
     from quoth.recipes.load_engine import LoadedEngine
@@ -66,8 +67,8 @@ def main(arguments: list[str], started: float) -> None:
     listener = listen("127.0.0.1", a.port)
     with needing_server("quoth tune compare"):
         from quoth.serve.compare import create_compare_app
-        from quoth.serve.connection import make_server
         from quoth.serve.requests import Limits
+        from quoth.web.connection import make_server
 
     from quoth.recipes.comparing import Comparing, Options
 
@@ -77,7 +78,7 @@ def main(arguments: list[str], started: float) -> None:
     prompts = prompts_of(a, run, runs)
     record = open_record(a, runs)
     session = Comparing(runs, record, prompts, Options(a.pairs, a.tokens, a.temperature, run))
-    tell(a, f"http://127.0.0.1:{listener.getsockname()[1]}", record, prompts)
+    tell(a, url_of(listener), record, prompts)
     make_server(create_compare_app(session), Limits()).run(sockets=[listener])
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
-import socket
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,6 +13,7 @@ import tyro
 from quoth.cli.arguments import parse
 from quoth.cli.output import console, print_json, warn
 from quoth.system.errors import InputError
+from quoth.web.address import is_loopback, listen, url_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,13 +73,12 @@ def main(arguments: list[str], started: float) -> None:
     listener = listen(a.host, a.port)
     with needing_server("quoth serve"):
         from quoth.serve.app import create_app
-        from quoth.serve.connection import make_server
         from quoth.serve.requests import Limits
+        from quoth.web.connection import make_server
     models = load(a)
     limits = Limits(tokens=a.max_tokens, seconds=a.max_seconds, waiting=a.max_waiting)
     app = create_app(models, limits, key=key, hosts=a.allow_host, origins=a.cors)
-    host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    url = url_of(listener)
     if a.json:
         print_json({"url": url, "models": [model.name for model in models]})
     else:
@@ -119,11 +117,7 @@ def key_of(a: Arguments) -> str | None:
 
 def warn_of_everybody(a: Arguments, key: str | None) -> None:
     """Warn where other machines may use the server without a key."""
-    try:
-        alone = a.host == "localhost" or ipaddress.ip_address(a.host).is_loopback
-    except ValueError:
-        alone = False
-    if not alone and key is None:
+    if key is None and not is_loopback(a.host):
         who = f"With --host {a.host}, everybody who reaches this machine may use the server"
         warn(f"{who}; --api-key-env NAME asks for a key.")
 
@@ -141,25 +135,6 @@ def needing_server(command: str) -> Iterator[None]:
         raise InputError(
             f"{command} needs {error.name}, which is not installed; pip install 'quoth[serve]' brings it."
         ) from error
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Open a socket on an address that nobody else listens on.
-
-    Raises:
-        InputError: the address is taken, or is none of this machine's.
-    """
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(family)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(1024)
-        return listener
-    except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        said = f"{host} port {port} cannot be listened on: {why}; choose another --port or --host."
-        raise InputError(said) from error
 
 
 def load(a: Arguments) -> list[ServedModel]:

@@ -17,7 +17,6 @@ from quoth.generate.sampling import Sampling
 from quoth.recipes.compared_prompts import prompt_ids
 from quoth.recipes.load_engine import LoadedEngine
 from quoth.recipes.training_process import TrainingProcess
-from quoth.serve.errors import APIError
 from quoth.serve.worker import Answer, Worker
 from quoth.system.errors import InputError
 from quoth.text.batches import shuffled_places
@@ -35,6 +34,7 @@ from quoth.tune.comparison import (
 )
 from quoth.tune.comparison_rows import Record
 from quoth.tune.conversation import Messages
+from quoth.web.errors import APIError
 
 # A run that wrote the same answer twice, or an empty one, tries so many times; after so many such prompts it gives up.
 TRIES, PROMPTS = 4, 20

@@ -8,21 +8,24 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.middleware.cors import CORSMiddleware
 
-from quoth.serve.errors import APIError, add_error_handlers, error_body
-from quoth.serve.guard import Guard
 from quoth.serve.metrics import Metrics
 from quoth.serve.protocol import ChatBody, CompletionBody
 from quoth.serve.requests import Limits, ServedModel, chat_requests, completion_requests
 from quoth.serve.responses import Reply, event
-from quoth.serve.site import Site
 from quoth.serve.worker import Answer, BusyError, Worker
+from quoth.web.entrance import KeyEntrance
+from quoth.web.errors import APIError, add_error_handlers, error_body
+from quoth.web.guard import Guard
+from quoth.web.site import Site
 
+PAGE = Path(__file__).parent / "page"
 FAILED = "The engine failed; the server's log says why."
 REFUSALS = {400: "Not understood", 401: "No key", 404: "No such model", 408: "Too slow", 413: "Too large", 429: "Busy"}
 # Where the engine's thread waits for Python's lock, it gets it after at most so many seconds.
@@ -78,10 +81,11 @@ def create_app(
         ("/metrics", server.tell_metrics, ["GET"]),
     ):
         app.add_api_route(path, call, methods=methods, response_model=None, responses=refusals)
-    site = Site()
+    site = Site(PAGE)
     app.add_api_route("/", site.index, methods=["GET"], response_model=None, include_in_schema=False)
     app.add_api_route("/static/{name}", site.part, methods=["GET"], response_model=None, include_in_schema=False)
-    app.add_middleware(Guard, body=limits.body, seconds=limits.body_seconds, hosts=hosts, key=key)
+    entrance = None if key is None else KeyEntrance(key)
+    app.add_middleware(Guard, body=limits.body, seconds=limits.body_seconds, hosts=hosts, entrance=entrance)
     if origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"], max_age=600

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal, Protocol
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
-from quoth.serve.errors import add_error_handlers
-from quoth.serve.guard import Guard
+from quoth.serve.app import PAGE
 from quoth.serve.requests import Limits
-from quoth.serve.site import PAGE, Site
+from quoth.web.errors import add_error_handlers
+from quoth.web.guard import Guard
+from quoth.web.site import Site
 
 FOLDER = PAGE.with_name("compare_page")
 # Files that the page has in common with the one of `quoth serve`.

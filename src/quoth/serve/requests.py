@@ -10,10 +10,11 @@ from functools import cached_property
 from quoth.generate.engine import Engine
 from quoth.generate.request import Request
 from quoth.generate.sampling import Sampling
-from quoth.serve.errors import APIError
 from quoth.serve.protocol import ChatBody, CompletionBody, RequestBody
 from quoth.system.errors import InputError
 from quoth.text.chat import LongConversationError, Template, TemplateError
+from quoth.web.connection import ConnectionLimits
+from quoth.web.errors import APIError
 
 # OpenAI's own, where a completion says nothing.
 COMPLETION_TOKENS = 16
@@ -53,27 +54,19 @@ class ServedModel:
 
 
 @dataclass(frozen=True)
-class Limits:
+class Limits(ConnectionLimits):
     """What one client may ask for at most.
 
     Attributes:
         tokens: new ones in an answer.
         seconds: until an answer has ended; what there is by then is given.
         waiting: requests that wait for a slot.
-        body: bytes of a request.
-        body_seconds: until they have come, after the request's head.
-        head_seconds: until a request's head has come.
-        connections: of all clients, at once.
         keep_alive_seconds: after which a stream in which nothing comes says that it is still there.
     """
 
     tokens: int = 4096
     seconds: float = 600.0
     waiting: int = 64
-    body: int = 4 * 2**20
-    body_seconds: float = 60.0
-    head_seconds: float = 20.0
-    connections: int = 512
     keep_alive_seconds: float = 10.0
 
 

@@ -1,25 +1,22 @@
-"""What stands before every request: its size and time, its host, its key."""
+"""What stands before every request: its size and time, its host, and what lets a client in."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
-import secrets
 import time
 from collections.abc import Collection
+from typing import Protocol
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from quoth.serve.errors import error_body
-
-# What a browser may see without a key: the page that asks for it.
-OPEN = ("/", "/health")
+from quoth.web.errors import error_body
 
 
 class Guard:
-    """ASGI middleware that refuses what is too large or too slow, comes under a foreign name, or has no key.
+    """ASGI middleware that refuses what is too large or too slow, comes under a foreign name, or is not let in.
 
     A Host header has to be an address, `localhost` or one of `hosts`: else any page in a browser could reach a server
     on the same machine by a name that it lets point here. Browsers always send one; HTTP/1.0 does without.
@@ -27,12 +24,13 @@ class Guard:
     Attributes:
         body: how many bytes a request may have.
         seconds: how long they may take to come.
+        entrance: what lets clients in; without one, everybody whose request comes under the right name.
     """
 
     def __init__(
-        self, app: ASGIApp, *, body: int, seconds: float, hosts: Collection[str] = (), key: str | None = None
+        self, app: ASGIApp, *, body: int, seconds: float, hosts: Collection[str] = (), entrance: Entrance | None = None
     ) -> None:
-        self.app, self.body, self.seconds, self.key = app, body, seconds, key
+        self.app, self.body, self.seconds, self.entrance = app, body, seconds, entrance
         self.hosts = {"localhost", *(host.lower().rstrip(".") for host in hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,7 +38,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        if refusal := self._refusal(scope["path"], headers):
+        if refusal := self._refusal(scope, headers):
             await refusal(scope, receive, send)
             return
         if scope["method"] == "HEAD":  # The server that runs this leaves the body out.
@@ -56,18 +54,15 @@ class Guard:
         if body.refusal:
             await body.refusal(scope, receive, send)
 
-    def _refusal(self, path: str, headers: Headers) -> JSONResponse | None:
+    def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         if not self._is_ours(headers.get("host", "localhost")):
-            return _refused(403, "This server does not answer to that host name; --allow-host would let it.")
+            return refused(403, "This server does not answer to that host name; --allow-host would let it.")
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self.body:
-            return _refused(413, f"A request may have {self.body:,} bytes.")
-        if self.key is None or path in OPEN or path.startswith("/static/"):
+            return refused(413, f"A request may have {self.body:,} bytes.")
+        if self.entrance is None or scope["path"].startswith("/static/"):
             return None
-        given = headers.get("authorization", "").partition(" ")[2]
-        if secrets.compare_digest(given.encode(), self.key.encode()):
-            return None
-        return _refused(401, "The API key is missing or wrong; send it as a bearer token.", "invalid_api_key")
+        return self.entrance.refusal(scope, headers)
 
     def _is_ours(self, host: str) -> bool:
         name = host.rpartition("]")[0][1:] if host.startswith("[") else host.partition(":")[0]
@@ -78,6 +73,14 @@ class Guard:
         except ValueError:
             return False
         return True
+
+
+class Entrance(Protocol):
+    """What lets clients in."""
+
+    def refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
+        """Return a response to a client that is not let in, or None."""
+        ...
 
 
 class _Body:
@@ -95,16 +98,17 @@ class _Body:
         try:
             message = await asyncio.wait_for(self._receive(), max(0.0, self._end - time.monotonic()))
         except TimeoutError:
-            self.refusal = _refused(408, f"The request did not come within {self._seconds:g} seconds.")
+            self.refusal = refused(408, f"The request did not come within {self._seconds:g} seconds.")
             return {"type": "http.disconnect"}
         self._came += len(message.get("body", b""))
         self._complete = not message.get("more_body", False)
         if self._came > self._size:
-            self.refusal = _refused(413, f"A request may have {self._size:,} bytes.")
+            self.refusal = refused(413, f"A request may have {self._size:,} bytes.")
             return {"type": "http.disconnect"}
         return message
 
 
-def _refused(status: int, message: str, code: str | None = None) -> JSONResponse:
+def refused(status: int, message: str, code: str | None = None) -> JSONResponse:
+    """Make a response that says why a request is refused."""
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
     return JSONResponse(error_body(status, message, code), status, headers)

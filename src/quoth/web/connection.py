@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import h11
@@ -11,14 +12,30 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from quoth.serve.errors import error_body
-from quoth.serve.requests import Limits
+from quoth.web.errors import error_body
 
 # Seconds that answers under way have to end in when the server does.
 SHUTDOWN = 5
 
 
-def make_server(app: ASGIApp, limits: Limits, **given: Any) -> uvicorn.Server:
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """What clients may use of a server at most.
+
+    Attributes:
+        body: bytes of a request.
+        body_seconds: until they have come, after the request's head.
+        head_seconds: until a request's head has come.
+        connections: of all clients, at once.
+    """
+
+    body: int = 4 * 2**20
+    body_seconds: float = 60.0
+    head_seconds: float = 20.0
+    connections: int = 512
+
+
+def make_server(app: ASGIApp, limits: ConnectionLimits, **given: Any) -> uvicorn.Server:
     """Make a server of an ASGI application; its `run(sockets=[...])` serves until it is stopped.
 
     Args:
