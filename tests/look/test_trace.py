@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import quoth.look.trace as look
-from quoth.look.parts import Part, heads_of, part_from
-from quoth.look.trace import losses_without, saliency, trace
+from quoth.look.parts import Part, heads_of, part_from, silenced
+from quoth.look.trace import losses_without, saliency, shrunk, trace
 from quoth.model.config import family
 from quoth.model.gpt import GPT
 from quoth.model.meta import on_meta
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, Interrupted
 
 KINDS = {
     "modern": {},
@@ -108,7 +108,8 @@ def test_parts_one_by_one_are_the_parts_each_alone(model: GPT, token_T: Tensor) 
     for more_T, part in zip(found, parts, strict=True):
         alone_T = trace(model, token_T, off=[part]).loss_LT[-1]
         torch.testing.assert_close(more_T, alone_T - whole_T, atol=1e-5, rtol=1e-4)
-    assert losses_without(model, token_T, parts, lambda: False) is None
+    with pytest.raises(Interrupted):
+        losses_without(model, token_T, parts, lambda: False)
 
 
 def test_saliency_is_the_change_of_the_loss_as_a_token_is_faded(model: GPT, token_T: Tensor) -> None:
@@ -159,3 +160,31 @@ def test_a_block_of_another_kind_is_refused_in_a_sentence() -> None:
         model = GPT(family("modern", vocabulary=11, width=32, heads=2), block=lambda c: Other())
     with pytest.raises(InputError, match=r"^Only blocks with an attention and an MLP can be looked into, not Other\.$"):
         trace(model, torch.arange(3))
+
+
+def test_a_silenced_copy_computes_what_the_model_does_without_these_parts(model: GPT, token_T: Tensor) -> None:
+    before = copy.deepcopy(model.state_dict())
+    for off in ([Part(0, "mlp")], [Part(1, "attention")], [Part(2, "attention", 1), Part(0, "attention", 0)]):
+        found = silenced(model, off)(token_T[None])[0]
+        torch.testing.assert_close(found, trace(model, token_T, off=off).logit_TV)
+        assert not torch.allclose(found, model(token_T[None])[0])
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_attention_is_kept_in_cells_that_hold_its_largest_weight(model: GPT, token_T: Tensor) -> None:
+    whole = trace(model, token_T[:15]).attention_LHTS
+    few = trace(model, token_T[:15], keep=shrunk(4)).attention_LHTS
+    assert few.shape == (*whole.shape[:2], 4, 4)
+    for i in range(4):
+        for j in range(4):
+            cell = whole[:, :, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4]
+            assert torch.equal(few[:, :, i, j], cell.amax((-1, -2)))
+    assert torch.equal(trace(model, token_T, keep=shrunk(16)).attention_LHTS, trace(model, token_T).attention_LHTS)
+
+
+def test_a_trace_ends_at_once_when_it_is_told_to(model: GPT, token_T: Tensor) -> None:
+    for calls in range(8):
+        left = iter([True] * calls)
+        with pytest.raises(Interrupted):
+            trace(model, token_T, go_on=lambda left=left: next(left, False))
+    assert torch.equal(trace(model, token_T).logit_TV, model(token_T[None])[0]), "no hook is left behind"

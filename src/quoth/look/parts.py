@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -92,6 +93,29 @@ def without(model: GPT, off_B: Sequence[Sequence[Part]]) -> Iterator[None]:
                 out: nn.Module = block.attention.out
                 stack.callback(out.register_forward_pre_hook(_no_heads(absent)).remove)
         yield
+
+
+@torch.no_grad()
+def silenced(model: GPT, off: Sequence[Part]) -> GPT:
+    """A copy of a model whose weights let some parts add nothing, for engines that know no hooks; see `without`.
+
+    Raises:
+        InputError: the model's blocks are not of the usual kind.
+    """
+    model = copy.deepcopy(model)
+    K = model.config.head_size
+    for layer, block in enumerate(layers_of(model)):
+        for part in off:
+            if part.layer != layer:
+                continue
+            last: nn.Linear = block.attention.out if part.name == "attention" else block.mlp.down
+            if part.head is not None:
+                last.weight[:, part.head * K : (part.head + 1) * K] = 0
+                continue
+            last.weight.zero_()
+            if last.bias is not None:
+                last.bias.zero_()
+    return model
 
 
 def _nothing(rows: Sequence[bool]) -> Callable[[nn.Module, Any, Tensor], Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from quoth.look.parts import Part, layers_of, without
 from quoth.model.attention import Attention
 from quoth.model.gpt import GPT
+from quoth.system.errors import Interrupted
 
 # How many logits of the lens are made at once: 64 MB.
 LOGITS = 2**24
@@ -28,7 +29,8 @@ class Trace:
 
     Attributes:
         stream_LTC: the residual stream before each layer and after the last, (L + 1, T, C).
-        attention_LHTS: how much each token attends to each one up to itself, (L, H, T, T); each row sums to 1.
+        attention_LHTS: how much each token attends to each one up to itself, (L, H, T, T), where each row sums to 1; or
+            what was kept of it.
         likely_LTN: the ids of the N tokens that the lens takes to be the likeliest to follow, (L + 1, T, N).
         probability_LTN: how likely it takes them to be.
         loss_LT: how surprised the lens is by the token that does follow, in nats, (L + 1, T - 1).
@@ -44,10 +46,20 @@ class Trace:
 
 
 @torch.no_grad()
-def trace(model: GPT, token_T: Tensor, *, off: Sequence[Part] = (), likeliest: int = 10) -> Trace:
+def trace(
+    model: GPT,
+    token_T: Tensor,
+    *,
+    off: Sequence[Part] = (),
+    likeliest: int = 10,
+    keep: Callable[[Tensor], Tensor] = lambda weight_HTS: weight_HTS,
+    go_on: Callable[[], bool] = lambda: True,
+) -> Trace:
     """What happens in a model as it reads some tokens, (T,), at most its context, without the parts that are `off`.
 
-    The model computes as always, and hooks watch it; attention's weights are computed a second time beside it.
+    The model computes as always, and hooks watch it; attention's weights are computed a second time beside it, a layer
+    at a time. `keep` makes of a layer's weights (H, T, T) what is kept of them, since those of all layers may not fit
+    into memory; `shrunk` is such a function.
 
     >>> from quoth.model.config import family
     >>> trace(GPT(family("modern", vocabulary=65, width=64, layers=2)), torch.arange(8)).stream_LTC.shape
@@ -55,17 +67,19 @@ def trace(model: GPT, token_T: Tensor, *, off: Sequence[Part] = (), likeliest: i
 
     Raises:
         InputError: the model's blocks are not of the usual kind.
+        Interrupted: `go_on`, which is called before each layer and each part of the lens, returned false.
     """
     model.eval()
     streams: list[Tensor] = []
     weights: list[Tensor] = []
 
     def watch_stream(module: nn.Module, args: Any) -> None:
+        _check(go_on)
         streams.append(args[0][0])
 
     def watch_attention(module: nn.Module, args: Any) -> None:
         assert isinstance(module, Attention)
-        weights.append(module.weights(*args[:2])[0])
+        weights.append(keep(module.weights(*args[:2])[0]))
 
     with ExitStack() as stack:
         stack.enter_context(without(model, [off]))
@@ -76,11 +90,33 @@ def trace(model: GPT, token_T: Tensor, *, off: Sequence[Part] = (), likeliest: i
         logit_TV = model(token_T[None])[0]
     stream_LTC = torch.stack(streams)
     count = min(likeliest, model.config.vocabulary)
-    likely, probability, loss = _lens(model, stream_LTC, logit_TV, token_T, count)
+    likely, probability, loss = _lens(model, stream_LTC, logit_TV, token_T, count, go_on)
     return Trace(stream_LTC, torch.stack(weights), likely, probability, loss, logit_TV)
 
 
-def _lens(model: GPT, stream_LTC: Tensor, logit_TV: Tensor, token_T: Tensor, count: int) -> list[Tensor]:
+def shrunk(most: int) -> Callable[[Tensor], Tensor]:
+    """A function that makes at most `most` by `most` cells of weights (H, T, S); a cell holds the largest in it.
+
+    >>> shrunk(2)(torch.arange(16.0).view(1, 4, 4))
+    tensor([[[ 5.,  7.],
+             [13., 15.]]])
+    """
+
+    def keep(weight_HTS: Tensor) -> Tensor:
+        cell = -(-weight_HTS.shape[-1] // most)
+        return weight_HTS if cell == 1 else F.max_pool2d(weight_HTS[None], cell, ceil_mode=True)[0]
+
+    return keep
+
+
+def _check(go_on: Callable[[], bool]) -> None:
+    if not go_on():
+        raise Interrupted
+
+
+def _lens(
+    model: GPT, stream_LTC: Tensor, logit_TV: Tensor, token_T: Tensor, count: int, go_on: Callable[[], bool]
+) -> list[Tensor]:
     """The likeliest ids, their probabilities and the losses by layer; a few rows of logits at a time."""
     layers, T, _ = stream_LTC.shape
     following_T = torch.cat([token_T[1:], token_T[:1]])  # Nothing follows the last one, and its loss is left out.
@@ -88,6 +124,7 @@ def _lens(model: GPT, stream_LTC: Tensor, logit_TV: Tensor, token_T: Tensor, cou
     rows = max(1, LOGITS // logit_TV.shape[-1])
     places = [(layer, at) for layer in range(layers) for at in range(0, T, rows)]
     for layer, at in places:
+        _check(go_on)
         part = slice(at, at + rows)
         own = layer == layers - 1
         logp_TV = (logit_TV[part] if own else model.head(model.norm(stream_LTC[layer, part]))).float().log_softmax(-1)
@@ -102,21 +139,20 @@ def _lens(model: GPT, stream_LTC: Tensor, logit_TV: Tensor, token_T: Tensor, cou
 
 def losses_without(
     model: GPT, token_T: Tensor, parts: Sequence[Part], go_on: Callable[[], bool] = lambda: True
-) -> Tensor | None:
+) -> Tensor:
     """How much more each token surprises a model without each of some parts, in nats: (N, T − 1).
 
-    All are rows of one batch, or of several where there would be too many logits; None if `go_on`, which is called
-    before each batch, returned false.
+    All are rows of one batch, or of several where there would be too many logits.
 
     Raises:
         InputError: the model's blocks are not of the usual kind.
+        Interrupted: `go_on`, which is called before each batch, returned false.
     """
     off: list[list[Part]] = [[], *([part] for part in parts)]
     rows = max(1, LOGITS // (len(token_T) * model.config.vocabulary))
     losses = []
     for at in range(0, len(off), rows):
-        if not go_on():
-            return None
+        _check(go_on)
         losses.append(_losses(model, token_T, off[at : at + rows]))
     loss_NT = torch.cat(losses)
     return loss_NT[1:] - loss_NT[0]

@@ -22,7 +22,7 @@ from quoth.recipes.sft import LONGEST_ROW, row_length
 from quoth.recipes.stage import Judgement, Stage
 from quoth.recipes.tuning_data import Split, conversations
 from quoth.system.device import Hardware
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, Interrupted
 from quoth.system.files import sha256_of
 from quoth.system.words import count
 from quoth.system.world import World
@@ -31,7 +31,6 @@ from quoth.text.corpus import Corpus, corpus
 from quoth.text.packing import Example, PackedRows
 from quoth.text.tokenizer import Tokenizer
 from quoth.train.distillation import distillation
-from quoth.train.evaluate import Interrupted
 from quoth.tune.read import is_rows
 
 # How much of a text's validation split judges a model, and how many rows are judged at once.

@@ -24,14 +24,13 @@ from quoth.recipes.state import RunState, read_state
 from quoth.recipes.summary import LOG_EVERY, log_line, summary, write_end
 from quoth.recipes.timetable import Timetable
 from quoth.system.device import DTYPES, Hardware, be_deterministic, environment, keep_freed_memory
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, Interrupted
 from quoth.system.files import as_json, read_json, write_atomic, writing
 from quoth.system.lock import Lock
 from quoth.system.world import World
 from quoth.text.batches import Later
 from quoth.train.checkpoint import bare, load_optimizer, load_weights
 from quoth.train.compile import remember_compile
-from quoth.train.evaluate import Interrupted
 from quoth.train.keeper import checkpoints, last_good
 from quoth.train.loop import Step, fit
 from quoth.train.objectives import Objective

@@ -14,12 +14,13 @@ from quoth.recipes.recipe import Recipe
 from quoth.recipes.stage import Judgement, Stage
 from quoth.recipes.tuning_data import Split
 from quoth.system.device import Hardware
+from quoth.system.errors import Interrupted
 from quoth.system.words import count
 from quoth.system.world import World
 from quoth.text.batches import Windows
 from quoth.text.corpus import Corpus
 from quoth.text.packing import Example, PackedRows
-from quoth.train.evaluate import Interrupted, evaluate
+from quoth.train.evaluate import evaluate
 from quoth.train.finetuning import finetuning
 from quoth.train.objectives import next_token
 

@@ -16,6 +16,10 @@ class InputError(Exception):
     worth_another_try = False
 
 
+class Interrupted(Exception):  # noqa: N818
+    """A long computation was told to stop."""
+
+
 def refused() -> int:
     """The exit code of a process whose command was refused: 2.
 

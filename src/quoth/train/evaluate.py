@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from quoth.system.errors import InputError
+from quoth.system.errors import InputError, Interrupted
 from quoth.system.world import World
 from quoth.text.batches import Batch
 from quoth.text.tokenizer import Tokenizer
@@ -38,10 +38,6 @@ class Evaluation:
     def perplexity(self) -> float:
         """The number of equally likely tokens among which the next would be as hard to guess."""
         return exp(min(self.loss, 700.0))
-
-
-class Interrupted(Exception):  # noqa: N818
-    """An evaluation was told to stop."""
 
 
 def evaluate(

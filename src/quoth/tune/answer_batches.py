@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from quoth.system.errors import Interrupted
 from quoth.system.world import World
 from quoth.text.batches import Batch, shares, shuffled_places
 from quoth.text.packing import padded
-from quoth.train.evaluate import Interrupted
 
 # Rows are filled up to a multiple of this, so that there are few shapes.
 MULTIPLE = 16
