@@ -20,6 +20,7 @@ COMMANDS = {
     "sample": "let a run write",
     "chat": "talk to a run in the terminal",
     "serve": "serve runs to programs, by OpenAI's API, and to browsers",
+    "studio": "see how a run learned, and what happens inside it",
     "export": "write a run for transformers, vLLM, llama.cpp or Ollama",
     "import": "make a run of another program's GPT-2, Llama or Qwen model",
     "merge": "make a complete run of a base and adapters",

@@ -24,6 +24,7 @@ from quoth.web.entrance import KeyEntrance
 from quoth.web.errors import APIError, add_error_handlers, error_body
 from quoth.web.guard import Guard
 from quoth.web.site import Site
+from quoth.web.working import disconnected
 
 PAGE = Path(__file__).parent / "page"
 FAILED = "The engine failed; the server's log says why."
@@ -160,7 +161,7 @@ class Server:
         """Respond once all choices are complete, or stop when the client has gone."""
         async with self._under_way(reply, answers, timer):
             done: asyncio.Future[Any] = asyncio.gather(*(_drain(answer, timer) for answer in answers))
-            gone: asyncio.Future[Any] = asyncio.ensure_future(_disconnected(request))
+            gone: asyncio.Future[Any] = asyncio.ensure_future(disconnected(request))
             try:
                 await asyncio.wait({done, gone}, timeout=self.limits.seconds, return_when=asyncio.FIRST_COMPLETED)
                 if not done.done() and not gone.done():
@@ -310,12 +311,6 @@ async def _chunks(
 async def _drain(answer: Answer, timer: RequestTimer) -> None:
     async for _ in answer.stream():
         timer.token()
-
-
-async def _disconnected(request: Request) -> None:
-    """Wait until the client has gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _usage(body: CompletionBody | ChatBody) -> bool:
