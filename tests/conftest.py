@@ -1,12 +1,19 @@
 """What all tests share: fixed seeds, a cache folder of their own, and one thread where results must be exact."""
 
+from __future__ import annotations
+
 import os
 import signal
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from hypothesis import settings
+from serve.browsing import CHROMIUM
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 settings.register_profile("quoth", derandomize=True, deadline=None, max_examples=60, database=None)
 settings.load_profile("quoth")
@@ -42,3 +49,13 @@ def usual_numbers():
     """Choosing the hardware makes tiny numbers zero; the next test counts on them."""
     yield
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        one = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield one
+        one.close()

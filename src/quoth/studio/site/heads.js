@@ -1,15 +1,16 @@
 // What heads attend to: a strip of small matrices, and one of them enlarged.
 
 import { useEffect, useRef, useState } from "preact/hooks";
+import { colour, useScheme } from "/static/colours.js";
 import { alone, html, percent, roved, signed } from "/static/words.js";
 
 const palettes = new Map();
 
 // 256 colours from clear to full, for the present scheme of colours.
 function palette() {
-  const rgb = getComputedStyle(document.documentElement).getPropertyValue("--attention").trim();
+  const rgb = colour("--attention");
   if (!palettes.has(rgb)) {
-    const [r, g, b] = rgb.split(",").map(Number);
+    const [r, g, b] = rgb.match(/\d+/g).map(Number);
     palettes.set(rgb, Uint32Array.from({ length: 256 }, (_, i) => ((Math.round(255 * Math.sqrt(i / 255)) << 24) | (b << 16) | (g << 8) | r) >>> 0));
   }
   return palettes.get(rgb);
@@ -36,15 +37,16 @@ export function paint(canvas, cells, row) {
   for (let i = 0, p = 0; i < side; i++) for (let j = 0; j <= i; j++) pixels[i * side + j] = colours[cells[p++]];
   context.putImageData(image, 0, 0);
   if (row >= 0) {
-    context.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--row");
+    context.fillStyle = colour("--row");
     context.fillRect(0, row, side, 1);
   }
 }
 
-function Matrix({ cells, row, label }) {
+function Matrix({ cells, row }) {
   const ref = useRef();
-  useEffect(() => paint(ref.current, cells, row), [cells, row]);
-  return html`<canvas ref=${ref} width="1" height="1" role="img" aria-label=${label}></canvas>`;
+  const dark = useScheme();
+  useEffect(() => paint(ref.current, cells, row), [cells, row, dark]);
+  return html`<canvas ref=${ref} width="1" height="1" aria-hidden="true"></canvas>`;
 }
 
 // All heads, a row for each layer; beside it the layer's MLP. A click enlarges a head, a switch takes a part away.
@@ -70,7 +72,7 @@ export function Heads({ run, trace, place, chosen, choose, off, toggle, more }) 
       const mine = layer === chosen.layer && head === chosen.head;
       return html`<div class="one ${off.has(name) ? "off" : ""}">
         <button type="button" class="head" tabindex=${mine ? 0 : -1} aria-pressed=${mine} aria-label=${`Enlarge ${what}`} onClick=${() => choose({ layer, head })}>
-          <${Matrix} cells=${headOf(trace, layer, head)} row=${Math.floor(place / cell)} label="" /></button>
+          <${Matrix} cells=${headOf(trace, layer, head)} row=${Math.floor(place / cell)} /></button>
         ${Switch(name, what)}</div>`;
     })}<div class="one mlp ${off.has(`${layer}.mlp`) ? "off" : ""}"><span class="quiet">MLP</span>${Switch(`${layer}.mlp`, `the MLP of layer ${layer + 1}`)}</div></div></div>`);
   return html`<div class="heads" ref=${grid} role="group" aria-label="Heads by layer" onKeyDown=${key} style=${{ "--heads": run.heads }}>${rows}</div>`;
@@ -102,7 +104,7 @@ export function Enlarged({ trace, cells, row, name, choose }) {
   return html`<div class="enlarged">
     <div class="matrix" tabindex="0" role="group" aria-label=${`${name}, token by token; the arrow keys read it`} onPointerMove=${move} onPointerLeave=${() => go(null)}
       onClick=${() => choose(Math.min(trace.ids.length - 1, spot.i * cell + 1))} onKeyDown=${key}>
-      <${Matrix} cells=${cells} row=${row} label="" />
+      <${Matrix} cells=${cells} row=${row} />
       ${at && html`<span class="spot" style=${{ left: `${(100 * at.j) / side}%`, top: `${(100 * at.i) / side}%`, width: `${100 / side}%`, height: `${100 / side}%` }}></span>`}
     </div>
     <p aria-live="polite"><code>${text(spot.i)}</code> ${at && spot.j !== spot.i ? html`gives <code>${text(spot.j)}</code> ${spot.i - spot.j} back ${percent(weight)} of its attention; ` : ""}most to

@@ -11,24 +11,30 @@ import { alone, grouped, html, nats, short } from "/static/words.js";
 
 const UNITS = { characters: "character", bytes: "byte" };
 
-// The answer to a question, asked again when its key changes; while an answer is awaited the one before stays.
-function useAnswer(key, ask, cache) {
+// The answer to a question, asked again when its key has changed for some milliseconds; until then the one before stays.
+function useAnswer(key, ask, cache, wait = 0) {
   const [state, set] = useState({ answer: null, problem: "" });
   useEffect(() => {
     if (key === null) return undefined;
     const control = new AbortController();
-    const answer = cache?.get(key);
-    if (answer) set({ answer, key, problem: "" });
-    else {
-      ask(control.signal).then(
-        (found) => {
-          cache?.set(key, found);
-          set({ answer: found, key, problem: "" });
-        },
-        (error) => error.name !== "AbortError" && set((before) => ({ ...before, problem: error.message })),
-      );
+    const known = cache?.get(key);
+    if (known) {
+      set({ answer: known, problem: "" });
+      return undefined;
     }
-    return () => control.abort();
+    const timer = setTimeout(async () => {
+      try {
+        const answer = await ask(control.signal);
+        cache?.set(key, answer);
+        set({ answer, problem: "" });
+      } catch (error) {
+        if (error.name !== "AbortError") set((before) => ({ ...before, problem: error.message }));
+      }
+    }, wait);
+    return () => {
+      clearTimeout(timer);
+      control.abort();
+    };
   }, [key]);
   return state;
 }
@@ -75,10 +81,10 @@ function App({ run }) {
     (asked, signal) => arrays("/api/look", asked, signal),
     caches.look,
   );
-  const each = useAnswer(key(moment), (signal) => arrays("/api/each-off", body(moment), signal), caches.off);
+  const each = useAnswer(key(moment), (signal) => arrays("/api/each-off", body(moment), signal), caches.off, 250);
   const more = useMemo(() => each.answer && means(each.answer), [each.answer]);
   const toggle = (name) => setOff((before) => new Set(before.has(name) ? [...before].filter((one) => one !== name) : [...before, name]));
-  const place = trace ? Math.min(chosen ?? Math.floor(trace.ids.length / 2), trace.ids.length - 1) : null;
+  const place = trace ? Math.min(chosen ?? mostSurprising(trace, run), trace.ids.length - 1) : null;
   return html`<header><div class="brand"><span>quoth studio</span><span>${run.tokenizer}</span></div><h1>${run.name}</h1><p class="quiet">${lede(run)}</p></header>
     <${Timeline} run=${run} at=${moment} go=${go} />
     ${looked.problem && html`<p class="problem" role="alert">${looked.problem}</p>`}
@@ -87,6 +93,7 @@ function App({ run }) {
         <${Look} ...${{ run, trace, place, choose, head, shade, setShade, text, setText, step, body: (more) => body(moment, more), keyOf: (more) => key(moment, more) }} />
       </div>
       <div class="column">
+        <${Written} ...${{ run, moment, step, names, cache: caches.write }} />
         <section aria-label="Attention"><h2>What the heads attend to</h2>
           <p class="quiet">Each row of a picture is a token, each column one that it looks back at; the coloured row is the one that predicts <code>${alone(trace.names[trace.ids[place]])}</code>. A number says how much more the text surprises without that head, in nats per token; its switch takes the head away.</p>
           <${Heads} ...${{ run, trace, place: place - 1, chosen: head, choose: (one) => { chooseHead(one); setShade("attention"); }, off, toggle, more }} />
@@ -94,8 +101,7 @@ function App({ run }) {
         </section>
         <${One} ...${{ run, trace, place, head, choose, body: (more) => body(moment, more), keyOf: (more) => key(moment, more) }} />
       </div>
-    </div>
-    <${Written} ...${{ run, moment, step, names, cache: caches.write }} />`}`;
+    </div>`}`;
 }
 
 function lede(run) {
@@ -120,6 +126,14 @@ function mean(trace, run) {
   const width = trace.ids.length - 1;
   const own = trace.loss.subarray(run.layers * width);
   return own.reduce((sum, loss) => sum + loss, 0) / width;
+}
+
+// Where the text surprises most, not counting its beginning, where there is little to go by.
+function mostSurprising(trace, run) {
+  const loss = surprise(trace, run.layers);
+  let found = trace.ids.length - 1;
+  for (let i = Math.ceil(trace.ids.length / 4); i < trace.ids.length; i++) if (loss(i) > loss(found)) found = i;
+  return found;
 }
 
 function Look({ run, trace, place, choose, head, shade, setShade, text, setText, step, body, keyOf }) {

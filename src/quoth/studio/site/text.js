@@ -1,31 +1,24 @@
 // A text of tokens, each shaded by a number, one of them chosen; the arrow keys move the choice.
 
-import { useEffect, useRef } from "preact/hooks";
 import { alone, html, nats, roved, spoken } from "/static/words.js";
 
 export function Tokens({ trace, chosen, choose, shades, tint, told }) {
-  const ref = useRef();
-  const moved = useRef(false);
-  useEffect(() => {
-    if (moved.current) ref.current.children[chosen]?.focus();
-    moved.current = false;
-  }, [chosen]);
   const key = (event) => {
     const to = roved(event.key, chosen, trace.ids.length);
     if (to < 0) return;
     event.preventDefault();
-    moved.current = true;
     choose(Math.max(1, to));
+    event.currentTarget.children[Math.max(1, to)].focus();
   };
   const tokens = Array.from(trace.ids, (id, i) => {
     const text = trace.names[id];
     const shade = Math.min(1, Math.max(0, shades[i] ?? 0));
     const label = i ? `${spoken(text)}, ${told(i)}` : spoken(text);
-    return html`<button type="button" class="token ${tint}" tabindex=${i === chosen ? 0 : -1} aria-pressed=${i === chosen} aria-label=${label}
+    return html`<span role="button" class="token ${tint}" tabindex=${i === chosen ? 0 : -1} aria-pressed=${i === chosen} aria-label=${label}
       title=${i ? `${alone(text)}: ${told(i)}` : "Nothing comes before it, so it is not predicted."} style=${{ "--shade": shade.toFixed(3) }} onClick=${() => i && choose(i)}
-      >${text === "\n" ? html`<span class="break" aria-hidden="true">⏎</span>${"\n"}` : text}</button>`;
+      >${text === "\n" ? html`<span class="break" aria-hidden="true">⏎</span>${"\n"}` : text}</span>`;
   });
-  return html`<div class="tokens" role="group" aria-label="The text, token by token" ref=${ref} onKeyDown=${key}>${tokens}</div>`;
+  return html`<div class="tokens" role="group" aria-label="The text, token by token" onKeyDown=${key}>${tokens}</div>`;
 }
 
 export const surprise = (trace, layer) => {

@@ -1,10 +1,11 @@
 // The time machine: the run's loss, and under it a slider over the moments that were kept.
 
 import { useEffect, useRef, useState } from "preact/hooks";
+import { colour, useScheme } from "/static/colours.js";
 import { grouped, html } from "/static/words.js";
 
 const LEFT = 44;
-const RIGHT = 14;
+const RIGHT = 20;
 const FRAME = 450; // Milliseconds of the film for each moment.
 
 // Where a step stands on the slider's axis, on which moments are evenly spaced.
@@ -15,18 +16,13 @@ export function placeOf(moments, step) {
   return next === undefined ? i : i + (step - moments[i]) / (next - moments[i]);
 }
 
-function colours() {
-  const css = getComputedStyle(document.documentElement);
-  return (name) => css.getPropertyValue(name).trim();
-}
-
 function Curves({ run, at }) {
   const ref = useRef();
   const plot = useRef();
+  const dark = useScheme();
   useEffect(() => {
     const draw = () => {
       plot.current?.destroy();
-      const colour = colours();
       const axis = { stroke: colour("--quiet"), font: "12px system-ui", grid: { stroke: colour("--rule"), width: 1 }, ticks: { show: false } };
       const { loss, validation_loss: judged } = run.curves;
       const steps = [...new Set([...loss, ...judged].map(([step]) => step))].sort((a, b) => a - b);
@@ -80,15 +76,12 @@ function Curves({ run, at }) {
     draw();
     const again = new ResizeObserver(draw);
     again.observe(ref.current);
-    const dark = matchMedia("(prefers-color-scheme: dark)");
-    dark.addEventListener("change", draw);
     return () => {
       again.disconnect();
-      dark.removeEventListener("change", draw);
       plot.current.destroy();
       plot.current = null;
     };
-  }, [run]);
+  }, [run, dark]);
   useEffect(() => {
     plot.current.moment = at;
     plot.current.redraw(false);
