@@ -29,6 +29,7 @@ BENCHMARKS = {
     "checkpoints": "what saving costs the training beside it, and how long loading takes",
     "rollouts": "how fast answers are written to learn from, and what part of PPO that takes",
     "voice": "how well a finetuned model takes on the voice in an export of a chat",
+    "studio": "how long `quoth studio` takes to answer, and its page to show it",
     "gpu": "for a CUDA device: time to a loss, tokens per second, FLOP utilization",
 }
 

@@ -188,3 +188,14 @@ def test_a_trace_ends_at_once_when_it_is_told_to(model: GPT, token_T: Tensor) ->
         with pytest.raises(Interrupted):
             trace(model, token_T, go_on=lambda left=left: next(left, False))
     assert torch.equal(trace(model, token_T).logit_TV, model(token_T[None])[0]), "no hook is left behind"
+
+
+def test_parts_may_come_in_any_order_and_are_cancelled_between_layers(model: GPT, token_T: Tensor) -> None:
+    parts = [Part(2, "mlp"), *reversed(heads_of(model.config)), Part(0, "attention"), Part(1, "mlp")]
+    whole_T, found = trace(model, token_T).loss_LT[-1], losses_without(model, token_T, parts)
+    for part, more_T in zip(parts, found, strict=True):
+        torch.testing.assert_close(more_T, trace(model, token_T, off=[part]).loss_LT[-1] - whole_T)
+    asked = iter([True, True])
+    with pytest.raises(Interrupted):
+        losses_without(model, token_T, parts, lambda: next(asked, False))
+    assert torch.equal(trace(model, token_T).loss_LT[-1], whole_T), "no hook is left behind"

@@ -73,15 +73,18 @@ def layers_of(model: GPT) -> list[Block]:
 
 
 @contextmanager
-def without(model: GPT, off_B: Sequence[Sequence[Part]]) -> Iterator[None]:
+def without(model: GPT, off_B: Sequence[Sequence[Part]], layers: range | None = None) -> Iterator[None]:
     """In it each row of a batch is computed without some parts: they add nothing to the residual stream.
 
-    A head that is off hands zeros to the layer's output projection, whose bias stays.
+    A head that is off hands zeros to the layer's output projection, whose bias stays. Given some `layers`, only parts
+    in these are switched off.
 
     >>> with without(model, [[Part(0, "mlp")]]): model(token_BT[:1])           # doctest: +SKIP
     """
     with ExitStack() as stack:
         for layer, block in enumerate(layers_of(model)):
+            if layers is not None and layer not in layers:
+                continue
             off = [[part for part in parts if part.layer == layer] for parts in off_B]
             for name, module in (("attention", block.attention), ("mlp", block.mlp)):
                 rows = [any(part.name == name and part.head is None for part in parts) for parts in off]

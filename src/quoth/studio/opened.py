@@ -25,8 +25,6 @@ from quoth.train.checkpoint import load_weights, read_config
 from quoth.train.keeper import moments
 from quoth.train.manifest import verify
 
-# A model of more parameters is computed with by all cores; a smaller one is faster with one.
-LARGE = 10_000_000
 # How many tokens a text may have for each that the model can read at once.
 LONGEST = 16
 
@@ -60,7 +58,6 @@ class OpenRun:
             raise InputError(f"The run {folder} has no checkpoint yet.")
         self.tokenizer: Tokenizer = read_tokenizer(found[-1])
         self.model = GPT(read_config(found[-1])).eval()
-        torch.set_num_threads(1 if self.model.parameters_count <= LARGE else torch.get_num_threads())
         self._at: Path | None = None
         self._whole: set[Path] = set()
         self._engine: Engine | None = None

@@ -2,24 +2,29 @@
 
 import { useEffect, useState } from "preact/hooks";
 
+const scheme = matchMedia("(prefers-color-scheme: dark)");
+const known = new Map(); // To ask for a style in every frame would cost more than to paint.
+scheme.addEventListener("change", () => known.clear());
 const probe = document.createElement("span");
 probe.hidden = true;
 document.documentElement.append(probe);
 
 // A custom property's colour as "rgb(…)", whichever way the style sheet writes it.
 export function colour(name) {
-  probe.style.color = `var(${name})`;
-  return getComputedStyle(probe).color;
+  if (!known.has(name)) {
+    probe.style.color = `var(${name})`;
+    known.set(name, getComputedStyle(probe).color);
+  }
+  return known.get(name);
 }
 
 // Whether the scheme is dark; what uses it is drawn anew when that changes.
 export function useScheme() {
-  const query = matchMedia("(prefers-color-scheme: dark)");
-  const [dark, set] = useState(query.matches);
+  const [dark, set] = useState(scheme.matches);
   useEffect(() => {
-    const change = () => set(query.matches);
-    query.addEventListener("change", change);
-    return () => query.removeEventListener("change", change);
+    const change = () => set(scheme.matches);
+    scheme.addEventListener("change", change);
+    return () => scheme.removeEventListener("change", change);
   }, []);
   return dark;
 }

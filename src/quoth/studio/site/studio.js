@@ -72,15 +72,12 @@ function App({ run }) {
   const [shade, setShade] = useState("surprise");
   const step = run.moments[moment];
   const names = [...off].sort();
+  const look = async (asked, signal) => ({ ...(await arrays("/api/look", asked, signal)), step: asked.step });
   const body = (at, more = {}) => ({ step: run.moments[at], text, off: names, ...more });
   const key = (at, more = "") => JSON.stringify([run.moments[at], text, names, more]);
-  const looked = useAnswer(key(moment), (signal) => arrays("/api/look", body(moment), signal), caches.look);
+  const looked = useAnswer(key(moment), (signal) => look(body(moment), signal), caches.look);
   const trace = looked.answer;
-  usePrefetch(
-    () => run.moments.map((_, at) => [key(at), body(at)]),
-    (asked, signal) => arrays("/api/look", asked, signal),
-    caches.look,
-  );
+  usePrefetch(() => run.moments.map((_, at) => [key(at), body(at)]), look, caches.look);
   const each = useAnswer(key(moment), (signal) => arrays("/api/each-off", body(moment), signal), caches.off, 250);
   const more = useMemo(() => each.answer && means(each.answer), [each.answer]);
   const toggle = (name) => setOff((before) => new Set(before.has(name) ? [...before].filter((one) => one !== name) : [...before, name]));
@@ -88,7 +85,7 @@ function App({ run }) {
   return html`<header><div class="brand"><span>quoth studio</span><span>${run.tokenizer}</span></div><h1>${run.name}</h1><p class="quiet">${lede(run)}</p></header>
     <${Timeline} run=${run} at=${moment} go=${go} />
     ${looked.problem && html`<p class="problem" role="alert">${looked.problem}</p>`}
-    ${trace && html`<div class="columns">
+    ${trace && html`<div class="columns" data-step=${trace.step}>
       <div class="column">
         <${Look} ...${{ run, trace, place, choose, head, shade, setShade, text, setText, step, body: (more) => body(moment, more), keyOf: (more) => key(moment, more) }} />
       </div>
