@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 import torch
 from serve.browsing import IN_A_BROWSER, NARROW, WIDE
 from studio.opening import Opened, studio, trained
+
+from quoth.train.run import Metrics
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = IN_A_BROWSER
@@ -54,7 +57,8 @@ def test_it_opens_on_the_run_with_something_to_see(page: playwright.Page, opened
     assert page.locator(".head canvas").count() == 4
     page.wait_for_selector(".mlp .switch span:text-matches('[+−]0')")
     assert page.locator(".token[aria-pressed=true]").count() == 1
-    painted = "[...document.querySelectorAll('.heads canvas')].every(c => c.getContext('2d').getImageData(0, 0, 2, 2).data[3])"
+    corner = "c => c.getContext('2d').getImageData(0, 0, 1, 1).data[3]"
+    painted = f"[...document.querySelectorAll('.heads canvas')].every({corner})"
     assert page.evaluate(painted)
 
 
@@ -139,6 +143,25 @@ def test_another_text_and_one_that_cannot_be_read(page: playwright.Page) -> None
     field.fill("king")
     page.wait_for_function("() => document.querySelector('.tokens').textContent === 'king'")
     assert page.locator("[role=alert]").count() == 0
+
+
+def test_a_run_that_trains_is_followed(page: playwright.Page, opened: Opened) -> None:
+    folder = opened.run.folder
+    summary = (folder / "summary.json").read_text()
+    (folder / "summary.json").unlink()
+    log = Metrics(folder)
+    numbers = {"tokens_per_second": 31000.0, "learning_rate_share": 0.5, "gradient_norm": 0.25}
+    log.add(step=110, loss=1.25, **numbers)
+    page.wait_for_selector(".live :text('step 110, loss 1.250, 31.0k tokens a second')")
+    log.add(step=110, note="Overfitting: it learns by heart.")
+    page.wait_for_selector(".note :text('Overfitting'), .note:has-text('Overfitting')")
+    shutil.copytree(folder / "snapshots" / "step-000000", folder / "snapshots" / "step-000110")
+    page.wait_for_selector("h2:text('What it writes at step 110')")
+    log.cut(100)
+    shutil.rmtree(folder / "snapshots" / "step-000110")
+    (folder / "summary.json").write_text(summary)
+    page.wait_for_selector("h2:text('What it writes at step 100')")
+    page.wait_for_selector(".live :text('step 110')", state="detached")
 
 
 def test_a_page_without_its_code_says_what_to_do(browser: playwright.Browser, opened: Opened) -> None:

@@ -66,8 +66,8 @@ def main(arguments: list[str], started: float) -> None:
     app = create_studio_app(run, entrance)
     if a.open and not a.json:
         webbrowser.open(shown[0])
-    limits = ConnectionLimits()
-    make_server(app, limits).run(sockets=[listener])
+    # A page follows the run by a request that never ends.
+    make_server(app, ConnectionLimits(), timeout_graceful_shutdown=1).run(sockets=[listener])
 
 
 def open_run(name: str) -> OpenRun:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Header, Request
 from fastapi.responses import Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
 from quoth.generate.sampling import Sampling
+from quoth.studio.live import LogFollower, follow
 from quoth.studio.looking import GoOn, each_off, example, hangs_on, look, one_head, same_passages, written
 from quoth.studio.opened import OpenRun
 from quoth.studio.record import finite, read_record, readings
@@ -108,6 +110,13 @@ class Studio:
 
         return await compute(request, self.model_thread, work)
 
+    async def live(
+        self, place: str = "", last_event_id: Annotated[str, Header()] = ""
+    ) -> AsyncIterator[ServerSentEvent]:
+        """Tell what happens to the run, from a place in its log on."""
+        async for event in follow(self.run.folder, last_event_id or place):
+            yield event
+
     async def _packed(self, request: Request, work: Callable[[GoOn], bytes]) -> Response:
         block = await compute(request, self.model_thread, work)
         return Response(block, media_type="application/octet-stream", headers={"Cache-Control": "no-store"})
@@ -115,6 +124,7 @@ class Studio:
 
 def described(run: OpenRun) -> dict[str, Any]:
     """What the page shows first."""
+    place = LogFollower(run.folder / "metrics.jsonl").skip()  # A line that comes meanwhile is told twice.
     record, config = read_record(run.folder), run.model.config
     curves = {
         name: [(reading.step, reading.value) for reading in readings(record.lines, name)]
@@ -131,6 +141,8 @@ def described(run: OpenRun) -> dict[str, Any]:
         "parameters": run.model.parameters_count,
         "moments": run.steps(),
         "curves": curves,
+        "notes": [[line.get("step"), str(line["note"])] for line in record.lines if "note" in line],
+        "place": place,
         "example": example(run),
     }
 
@@ -166,6 +178,7 @@ def create_studio_app(
         ("/api/write", studio.write, "POST"),
     ):
         app.add_api_route(path, call, methods=[method], response_model=None)
+    app.add_api_route("/api/live", studio.live, response_class=EventSourceResponse, response_model=None)
     app.add_middleware(Guard, body=limits.body, seconds=limits.body_seconds, hosts=hosts, entrance=entrance)
     return app
 

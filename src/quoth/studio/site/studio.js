@@ -5,6 +5,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { arrays, json } from "/static/api.js";
 import { Enlarged, headOf, Heads, sideOf } from "/static/heads.js";
 import { Lens, Likeliest } from "/static/lens.js";
+import { Live, useLive } from "/static/live.js";
 import { said, surprise, Tokens } from "/static/text.js";
 import { Timeline } from "/static/timeline.js";
 import { alone, grouped, html, nats, short } from "/static/words.js";
@@ -62,15 +63,24 @@ class Cache extends Map {
   }
 }
 
-function App({ run }) {
+function App({ first }) {
+  const [run, change] = useState(first);
   const caches = useRef({ look: new Cache(), write: new Cache(), off: new Cache() }).current;
   const [moment, go] = useState(run.moments.length - 1);
+  useLive(run, change, async () => change({ ...(await json("/api/run")), example: run.example }));
+  // Whoever looks at the newest moment goes on looking at the newest.
+  const newest = useRef(run.moments.length - 1);
+  useEffect(() => {
+    const last = run.moments.length - 1;
+    go((at) => (at >= newest.current ? last : Math.min(at, last)));
+    newest.current = last;
+  }, [run.moments.join()]);
   const [text, setText] = useState(run.example);
   const [off, setOff] = useState(new Set());
   const [chosen, choose] = useState(null);
   const [head, chooseHead] = useState({ layer: 0, head: 0 });
   const [shade, setShade] = useState("surprise");
-  const step = run.moments[moment];
+  const step = run.moments[moment] ?? run.moments.at(-1);
   const names = [...off].sort();
   const look = async (asked, signal) => ({ ...(await arrays("/api/look", asked, signal)), step: asked.step });
   const body = (at, more = {}) => ({ step: run.moments[at], text, off: names, ...more });
@@ -84,6 +94,7 @@ function App({ run }) {
   const place = trace ? Math.min(chosen ?? mostSurprising(trace, run), trace.ids.length - 1) : null;
   return html`<header><div class="brand"><span>quoth studio</span><span>${run.tokenizer}</span></div><h1>${run.name}</h1><p class="quiet">${lede(run)}</p></header>
     <${Timeline} run=${run} at=${moment} go=${go} />
+    <${Live} run=${run} />
     ${looked.problem && html`<p class="problem" role="alert">${looked.problem}</p>`}
     ${trace && html`<div class="columns" data-step=${trace.step}>
       <div class="column">
@@ -230,7 +241,7 @@ async function open() {
     const run = await json("/api/run");
     document.title = `${run.name} · quoth studio`;
     root.replaceChildren();
-    render(html`<${App} run=${run} />`, root);
+    render(html`<${App} first=${run} />`, root);
   } catch (error) {
     root.replaceChildren(Object.assign(document.createElement("p"), { className: "problem", role: "alert", textContent: error.message }));
   }

@@ -113,7 +113,7 @@ export function Timeline({ run, at, go }) {
     if (!playing && at === run.moments.length - 1) go(0);
     play(!playing);
   };
-  const step = grouped(run.moments[at]);
+  const step = grouped(run.moments[at] ?? 0);
   return html`<section aria-label="Time machine" class="timeline">
     <${Curves} run=${run} at=${at} />
     <div class="scrub">
