@@ -95,7 +95,7 @@ def test_a_page_is_told_within_a_quarter_of_a_second_and_goes_on_where_it_was(op
     with opened.client.stream("GET", "/api/live", params={"place": place}) as stream:
         told = events(stream.iter_lines())
         kind, now, _ = next(told)
-        assert (kind, now["ended"], now["moments"][0]) == ("folder", True, 0)  # type: ignore[index]
+        assert (kind, now["trains"], now["moments"][0]) == ("folder", False, 0)  # type: ignore[index]
         began = time.monotonic()
         log.add(step=21, loss=1.5)
         kind, lines, at = next(told)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from quoth.system.errors import InputError
-from quoth.system.lock import hold
+from quoth.system.lock import hold, is_held
 
 HOLDER = "import sys, time; from pathlib import Path; from quoth.system.lock import hold; "
 HOLDER += "lock = hold(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
@@ -35,10 +35,13 @@ def test_a_second_process_is_told_who_holds_it_until_that_is_killed(tmp_path: Pa
 
 
 def test_it_is_held_once_in_a_process_too(tmp_path: Path) -> None:
+    assert not is_held(tmp_path)
     lock = hold(tmp_path)
     with pytest.raises(InputError, match="is in use"):
         hold(tmp_path)
+    assert is_held(tmp_path)
     lock.release()
+    assert not is_held(tmp_path)
     hold(tmp_path).release()
 
 

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import time
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -15,7 +24,13 @@ from quoth.system.errors import InputError
 from quoth.web.address import is_loopback, listen, url_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from quoth.studio.opened import OpenRun
+
+
+# Seconds between two looks for the first weights of a run.
+PAUSE = 0.2
 
 
 @dataclass
@@ -65,13 +80,20 @@ def main(arguments: list[str], started: float) -> None:
     entrance = CookieEntrance(listener.getsockname()[1], tell)
     app = create_studio_app(run, entrance)
     if a.open and not a.json:
-        webbrowser.open(shown[0])
-    # A page follows the run by a request that never ends.
-    make_server(app, ConnectionLimits(), timeout_graceful_shutdown=1).run(sockets=[listener])
+        show_page(shown[0])
+    server = make_server(app, ConnectionLimits())
+    app.state.goes_on = lambda: not server.should_exit
+    server.run(sockets=[listener])
+
+
+def show_page(url: str) -> None:
+    """Open an address in a browser that has a window; one that has none would take the terminal."""
+    if sys.platform in ("win32", "darwin") or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+        webbrowser.open(url)
 
 
 def open_run(name: str) -> OpenRun:
-    """Open a run for the studio.
+    """Open a run for the studio; one that has only begun to train is waited for.
 
     Raises:
         InputError: there is no such run, or it has no intact checkpoint.
@@ -79,8 +101,40 @@ def open_run(name: str) -> OpenRun:
     from quoth.recipes.open_again import open_again
     from quoth.recipes.recipe import read_recipe
     from quoth.studio.opened import OpenRun
+    from quoth.system.lock import is_held
+    from quoth.train.keeper import moments
     from quoth.train.run import find_run
 
     folder = find_run(name)
+    if not moments(folder) and is_held(folder):
+        console(True).print(f"{folder.name} has only begun; its first weights are waited for.")
+        while not moments(folder) and is_held(folder):
+            time.sleep(PAUSE)
     run = OpenRun(folder, lambda: open_again(folder, read_recipe(folder), run.tokenizer))
     return run
+
+
+@contextmanager
+def studio_beside(folder: Path, screen: Console) -> Iterator[subprocess.Popen[str]]:
+    """In it a studio shows a run, in a process of its own, whose end changes nothing here; it ends with the block.
+
+    Ctrl-C does not reach it, since that may be meant for what runs in the block.
+    """
+    command = [sys.executable, "-m", "quoth", "studio", str(folder), "--port", "0", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+    def show() -> None:
+        assert process.stdout
+        for number, line in enumerate(process.stdout):
+            url = json.loads(line)["url"]
+            if number == 0:
+                show_page(url)
+            who = "Another browser can open the studio" if number else "The studio is open"
+            screen.print(f"{who} at {url} .", soft_wrap=True)
+
+    Thread(target=show, daemon=True).start()
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +28,7 @@ Attributes:
     config: a TOML file of settings, which override the preset's and are overridden by flags.
     out: the run's folder; runs/<date>-<preset>-<data> when left out.
     resume: a run to continue from its newest checkpoint.
+    studio: opens the run in a browser while it trains, as `quoth studio` does, and until Ctrl-C afterwards.
     json: print one JSON object on stdout.
 """
 
@@ -41,6 +42,7 @@ def arguments_class() -> type:
         ("config", words("FILE"), None),
         ("out", words("FOLDER"), None),
         ("resume", words("RUN"), None),
+        ("studio", Annotated[bool, tyro.conf.arg(help_behavior_hint="")], False),
         ("json", Annotated[bool, tyro.conf.arg(help_behavior_hint="")], False),
     ]
     return with_settings("Train", ABOUT, own)
@@ -54,23 +56,34 @@ def main(arguments: list[str], started: float) -> int:
     from quoth.recipes.start import start
 
     config = Path(a.config) if a.config else None
-    return carry_out(lambda world: start(a.preset, config, given(a), a.out, a.resume, started, world), screen, a.json)
+
+    def begin(world: World) -> Session:
+        return start(a.preset, config, given(a), a.out, a.resume, started, world)
+
+    return carry_out(begin, screen, a.json, a.studio)
 
 
-def carry_out(begin: Callable[[World], Session], screen: Console, as_json: bool) -> int:
+def carry_out(begin: Callable[[World], Session], screen: Console, as_json: bool, studio: bool = False) -> int:
     """Carry out the session that `begin` makes, and show it; return the command's exit code."""
     from quoth.cli.progress import Progress
+    from quoth.cli.studio import studio_beside
     from quoth.system.world import joined
 
     with joined() as world:
         screen.quiet = not world.leads
         session = begin(world)
-        with Progress(screen, session) as progress, interruptible(session):
-            session.ask_folder = progress.ask_folder
-            for event in session.events():
-                progress.show(event)
-    if as_json and world.leads:
-        print_json(progress.summary)
+        with ExitStack() as stack:
+            shown = stack.enter_context(studio_beside(session.folder, screen)) if studio and world.leads else None
+            with Progress(screen, session) as progress, interruptible(session):
+                session.ask_folder = progress.ask_folder
+                for event in session.events():
+                    progress.show(event)
+            if as_json and world.leads:
+                print_json(progress.summary)
+            if shown and shown.poll() is None and not session.ended:
+                screen.print("The studio stays open; Ctrl-C ends it.")
+                with suppress(KeyboardInterrupt):
+                    shown.wait()
     return {"": 0, "interrupted": 130, "terminated": 143}[session.ended]
 
 

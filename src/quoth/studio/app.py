@@ -16,7 +16,7 @@ from quoth.generate.sampling import Sampling
 from quoth.studio.live import LogFollower, follow
 from quoth.studio.looking import GoOn, each_off, example, hangs_on, look, one_head, same_passages, written
 from quoth.studio.opened import OpenRun
-from quoth.studio.record import finite, read_record, readings
+from quoth.studio.record import read_record, readings
 from quoth.system.errors import Interrupted
 from quoth.web.connection import ConnectionLimits
 from quoth.web.entrance import CookieEntrance
@@ -68,8 +68,8 @@ class WriteBody(LookBody):
 class Studio:
     """The addresses under /api."""
 
-    def __init__(self, run: OpenRun) -> None:
-        self.run = run
+    def __init__(self, run: OpenRun, goes_on: Callable[[], bool]) -> None:
+        self.run, self.goes_on = run, goes_on
         # One thread alone uses the model; another one reads the training text.
         self.model_thread, self.text_thread = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
 
@@ -114,7 +114,7 @@ class Studio:
         self, place: str = "", last_event_id: Annotated[str, Header()] = ""
     ) -> AsyncIterator[ServerSentEvent]:
         """Tell what happens to the run, from a place in its log on."""
-        async for event in follow(self.run.folder, last_event_id or place):
+        async for event in follow(self.run.folder, last_event_id or place, self.goes_on):
             yield event
 
     async def _packed(self, request: Request, work: Callable[[GoOn], bytes]) -> Response:
@@ -130,13 +130,11 @@ def described(run: OpenRun) -> dict[str, Any]:
         name: [(reading.step, reading.value) for reading in readings(record.lines, name)]
         for name in ("loss", "validation_loss")
     }
-    facts = {name: record.facts.get(name) for name in ("data", "tokenizer", "stopped")}
-    numbers = {name: finite(record.facts.get(name)) for name in ("validation_loss", "best_step", "seconds")}
+    facts = {name: record.facts.get(name) for name in ("data", "tokenizer")}
     shape = {name: getattr(config, name) for name in ("layers", "heads", "width", "context", "vocabulary", "mlp")}
     return {
         "name": run.folder.resolve().name,
         **facts,
-        **numbers,
         **shape,
         "parameters": run.model.parameters_count,
         "moments": run.steps(),
@@ -150,12 +148,16 @@ def described(run: OpenRun) -> dict[str, Any]:
 def create_studio_app(
     run: OpenRun, entrance: CookieEntrance, limits: ConnectionLimits | None = None, hosts: Collection[str] = ()
 ) -> FastAPI:
-    """Make the ASGI application of a studio over one run, which any ASGI server can run."""
+    """Make the ASGI application of a studio over one run, which any ASGI server can run.
+
+    A page follows a run by a request that never ends, unless `app.state.goes_on`, which may be set, returns false.
+    """
     limits = limits or ConnectionLimits()
     app = FastAPI(title="quoth", docs_url=None, redoc_url=None, openapi_url=None)
     add_error_handlers(app)
     app.add_exception_handler(Interrupted, _gone)
-    studio, site = Studio(run), Site(FOLDER, SHARED)
+    app.state.goes_on = lambda: True
+    studio, site = Studio(run, lambda: app.state.goes_on()), Site(FOLDER, SHARED)
 
     async def index(request: Request, code: str = "") -> Response:
         known = entrance.knows(request.headers)

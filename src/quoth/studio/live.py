@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 from fastapi.sse import ServerSentEvent
 
+from quoth.system.lock import is_held
 from quoth.train.keeper import moments
 
 # Seconds between two looks at the log, and how many of these go by between two looks at the folder.
@@ -79,12 +80,15 @@ def newest_sample(run: Path) -> dict[str, str] | None:
         return None
 
 
-async def follow(run: Path, place: str) -> AsyncIterator[ServerSentEvent]:
-    """The events of a run: `lines` of its log, `again` where it was written anew, and `folder` for all else."""
+async def follow(run: Path, place: str, goes_on: Callable[[], bool]) -> AsyncIterator[ServerSentEvent]:
+    """The events of a run: `lines` of its log, `again` where it was written anew, and `folder` for all else.
+
+    They end when `goes_on` returns false, which a server that ends needs.
+    """
     follower = LogFollower(run / "metrics.jsonl", place)
     known: dict[str, Any] = {}
     looks = 0
-    while True:
+    while goes_on():
         anew, lines = follower.read()
         if anew:
             yield ServerSentEvent(event="again", data={}, id=follower.place)
@@ -94,7 +98,7 @@ async def follow(run: Path, place: str) -> AsyncIterator[ServerSentEvent]:
             now = {
                 "moments": list(moments(run)),
                 "sample": newest_sample(run),
-                "ended": (run / "summary.json").exists(),
+                "trains": is_held(run),
             }
             if now != known:
                 known = now

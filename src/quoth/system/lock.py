@@ -68,6 +68,22 @@ def hold(folder: Path) -> Lock:
     return Lock(file)
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process holds a folder; false where the file system cannot tell.
+
+    >>> is_held(Path("runs/none"))
+    False
+    """
+    try:
+        with (folder / LOCK).open("r+", encoding="utf-8") as file:
+            lock_file(file)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        return error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+    return False
+
+
 def lock_file(file: IO[Any]) -> None:
     """Lock an open file; raise OSError if another process holds it. The lock belongs to the file, not to its name."""
     try:

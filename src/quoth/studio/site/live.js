@@ -37,8 +37,8 @@ const LATELY = 3;
 export function Live({ run }) {
   const now = run.now;
   return html`<section class="live" aria-label="Training">
-    ${now && !run.ended && html`<p><strong>Training</strong>: step ${grouped(now.step)}, loss ${now.loss.toFixed(3)}, ${short(now.tokens_per_second)} tokens a second, learning rate at ${percent(now.learning_rate_share)} of its peak, gradient norm ${now.gradient_norm.toFixed(2)}.</p>`}
+    ${now && run.trains && html`<p><strong>Training</strong>: step ${grouped(now.step)}, loss ${now.loss.toFixed(3)}, ${short(now.tokens_per_second)} tokens a second, learning rate at ${percent(now.learning_rate_share)} of its peak, gradient norm ${now.gradient_norm.toFixed(2)}.</p>`}
     ${run.notes.slice(-LATELY).map(([step, note]) => html`<p class="note"><span class="quiet">step ${grouped(step ?? 0)}</span> ${note}</p>`)}
-    ${now && !run.ended && run.sample && html`<details><summary>What it wrote at its last evaluation</summary><p class="written">${run.sample.text}</p></details>`}
+    ${now && run.trains && run.sample && html`<details><summary>What it wrote at its last evaluation</summary><p class="written">${run.sample.text}</p></details>`}
   </section>`;
 }

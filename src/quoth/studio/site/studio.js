@@ -114,7 +114,8 @@ function App({ first }) {
 
 function lede(run) {
   const unit = UNITS[run.tokenizer] ?? "token";
-  const loss = run.validation_loss === null ? "" : ` and predicts each next ${unit} with ${run.validation_loss.toFixed(3)} nats of surprise`;
+  const judged = run.curves.validation_loss.map(([, loss]) => loss);
+  const loss = judged.length ? ` and predicts each next ${unit} with ${Math.min(...judged).toFixed(3)} nats of surprise` : "";
   return `A GPT of ${short(run.parameters)} parameters: ${run.layers} layers of width ${run.width}, ${run.heads} heads, a context of ${grouped(run.context)} ${unit}s. It read ${run.data}${loss}.`;
 }
 

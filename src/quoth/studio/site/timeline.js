@@ -86,8 +86,7 @@ function Curves({ run, at }) {
     plot.current.moment = at;
     plot.current.redraw(false);
   }, [at]);
-  const best = run.validation_loss === null ? "" : `, whose lowest is ${run.validation_loss.toFixed(3)} nats`;
-  return html`<div ref=${ref} class="curves" role="img" aria-label=${`Training loss and validation loss${best}, over the run's steps`}></div>`;
+  return html`<div ref=${ref} class="curves" role="img" aria-label="Training loss and validation loss over the run's steps"></div>`;
 }
 
 // As many steps as there is room for, the first and last always.
