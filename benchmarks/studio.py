@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +20,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import Report, Table, say
+from quoth.train.run import read_metrics
 
 SHAPE = {"layers": 4, "width": 192, "heads": 3, "context": 128}
 TIMES = 21
+STEPS = 500
 # What the page does is timed from the slider's event to the frame in which the new moment is drawn.
 SCRUB = """async (places) => {
   const slider = document.querySelector("input[type=range]");
@@ -56,6 +61,7 @@ PAINT = """async () => {
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pairs", type=int, default=5, help="of trainings, watched and not")
     parser.add_argument("--no-page", action="store_true", help="leave out what needs Chromium")
 
 
@@ -152,16 +158,66 @@ def page(folder: Path) -> dict[str, float]:
         time.sleep(5)
         again = view.evaluate(SCRUB, [place % (count + 1) for place in range(3, 3 + 5 * 7, 5)])
         painted = view.evaluate(PAINT)
+        live = [seen_after(view, folder, 300 + number) for number in range(9)]
         browser.close()
     frames = sorted(painted["gaps"])
     return {
         "ready": 1e3 * median(ready),
+        "live": median(live),
         "scrub_first": median(first),
         "scrub_ahead": median(again),
         "paint": median(painted["spent"]),
         "frames": 1e3 / median(frames),
         "slow_frames": sum(gap > 25 for gap in frames) / len(frames),
     }
+
+
+def seen_after(view: Any, folder: Path, step: int) -> float:
+    """The milliseconds from a line of the log to its sight on the page."""
+    from quoth.system.lock import hold
+    from quoth.train.run import Metrics
+
+    lock = hold(folder)
+    log = Metrics(folder)
+    numbers = {"loss": 1.5, "tokens_per_second": 3e4, "learning_rate_share": 0.5, "gradient_norm": 0.3}
+    log.add(step=step, **numbers)
+    view.wait_for_selector(".live strong")  # That a run trains is looked for once a second; lines ten times.
+    time.sleep(1.0)
+    began = time.perf_counter()
+    log.add(step=step + 1000, **numbers)
+    view.wait_for_function(f"() => document.querySelector('.live').innerText.includes('step {step + 1000:,}')")
+    spent = 1e3 * (time.perf_counter() - began)
+    log.cut(step)
+    lock.release()
+    time.sleep(1.2)
+    return spent
+
+
+def step_seconds(folder: Path, watched: bool) -> float:
+    """The seconds that 250 steps of a training take; if watched, a studio has it open, and a client follows it."""
+    import httpx
+
+    flags = ["--layers", "4", "--width", "192", "--context", "128", "--batch", "4", "--steps", str(STEPS)]
+    flags += ["--compile", "off", "--evaluate-every", str(STEPS), "--sample-tokens", "0", "--out", str(folder)]
+    quoth = [sys.executable, "-m", "quoth"]
+    training = subprocess.Popen([*quoth, "train", *flags], stdout=subprocess.DEVNULL)
+    if watched:
+        while not (folder / "snapshots" / "step-000000").exists():
+            time.sleep(0.1)
+        studio = subprocess.Popen([*quoth, "studio", str(folder), "--port", "0", "--json"], stdout=subprocess.PIPE)
+        assert studio.stdout
+        url = json.loads(studio.stdout.readline())["url"]
+        with httpx.Client() as client:
+            client.get(url)
+            with client.stream("GET", f"{url.partition('?')[0]}api/live", timeout=None) as stream:
+                for line in stream.iter_lines():
+                    if f'"step": {STEPS}' in line or f'"step":{STEPS}' in line:
+                        break
+        studio.terminate()
+        studio.wait()
+    training.wait()
+    lines = {line["step"]: line["seconds"] for line in read_metrics(folder) if "loss" in line}
+    return float(lines[STEPS] - lines[STEPS - 250])
 
 
 ROWS = {
@@ -176,13 +232,16 @@ ROWS = {
     "ready": ("page: from its address to the first look, ms", ""),
     "scrub_ahead": ("page: another moment, fetched ahead, ms", "≤ 80"),
     "scrub_first": ("page: another moment, not fetched, ms", "≤ 150"),
+    "live": ("page: a line of the log, from file to sight, ms", "≤ 250"),
     "paint": ("page: 24 heads of 128 × 128 painted, ms", "≤ 2"),
     "frames": ("page: frames per second while they are painted", "60"),
+    "slowed": ("training slowed by a studio that watches, %", "≤ 1"),
     "slow_frames": ("page: share of frames over 25 ms", ""),
 }
 
 
 def run(options: argparse.Namespace) -> Report:
+    values: dict[str, Any]
     with TemporaryDirectory() as name:
         say("training")
         folder = trained(Path(name))
@@ -191,5 +250,13 @@ def run(options: argparse.Namespace) -> Report:
         if not options.no_page:
             say("the page")
             values |= page(folder)
+        if options.pairs:
+            say("trainings, watched and not")
+            pairs = [
+                [step_seconds(Path(name) / f"{number}-{watched}", watched) for watched in (False, True)]
+                for number in range(options.pairs)
+            ]
+            values["slowed"] = 100 * (median(watched / alone for alone, watched in pairs) - 1)
+            values["pairs"] = pairs
     rows = [[what, f"{values[key]:,.3g}", bar] for key, (what, bar) in ROWS.items() if key in values]
     return Report([Table("", ["", "median", "bar"], rows)], values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,11 @@ class LogFollower:
     def read(self) -> tuple[bool, list[dict[str, Any]]]:
         """Whether the file was written anew, so that what was read before counts no more; and the new lines."""
         try:
+            status = self.path.stat()
+            if (status.st_size, status.st_ino) == (self._read, self._inode):
+                return False, []
             with self.path.open("rb") as file:
-                status = self.path.stat()
+                status = os.fstat(file.fileno())
                 anew = self._inode not in (0, status.st_ino) or status.st_size < self._read
                 self._read, self._inode = 0 if anew else self._read, status.st_ino
                 file.seek(self._read)
