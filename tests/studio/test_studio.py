@@ -145,6 +145,7 @@ def test_a_text_that_is_longer_than_the_context_is_read_from_its_end(opened: Ope
         ("/api/look", {"extra": 1}, "extra"),
         ("/api/head", {"head": "0.mlp"}, "0.mlp is no head"),
         ("/api/saliency", {"place": 18}, "There is no token after place 18"),
+        ("/api/passages", {"place": -1}, "place"),
         ("/api/write", {"tokens": 0}, "tokens"),
         ("/api/write", {"temperature": -1}, "temperature"),
     ],

@@ -53,7 +53,7 @@ class HeadBody(LookBody):
 class PlaceBody(LookBody):
     """A place in the text."""
 
-    place: int
+    place: Annotated[int, Field(ge=0)]
 
 
 class WriteBody(LookBody):

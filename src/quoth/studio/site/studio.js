@@ -10,6 +10,8 @@ import { said, surprise, Tokens } from "/static/text.js";
 import { Timeline } from "/static/timeline.js";
 import { alone, grouped, html, nats, short } from "/static/words.js";
 
+// Where a look takes so many milliseconds, nothing is fetched ahead: what is asked for would have to wait for it.
+const SLOW = 250;
 const UNITS = { characters: "character", bytes: "byte" };
 
 // The answer to a question, asked again when its key has changed for some milliseconds; until then the one before stays.
@@ -82,12 +84,16 @@ function App({ first }) {
   const [shade, setShade] = useState("surprise");
   const step = run.moments[moment] ?? run.moments.at(-1);
   const names = [...off].sort();
-  const look = async (asked, signal) => ({ ...(await arrays("/api/look", asked, signal)), step: asked.step });
+  const look = async (asked, signal) => {
+    const began = performance.now();
+    return { ...(await arrays("/api/look", asked, signal)), step: asked.step, took: performance.now() - began };
+  };
   const body = (at, more = {}) => ({ step: run.moments[at], text, off: names, ...more });
   const key = (at, more = "") => JSON.stringify([run.moments[at], text, names, more]);
   const looked = useAnswer(key(moment), (signal) => look(body(moment), signal), caches.look);
   const trace = looked.answer;
-  usePrefetch(() => run.moments.map((_, at) => [key(at), body(at)]), look, caches.look);
+  const isFast = trace !== null && trace.took < SLOW;
+  usePrefetch(() => (isFast ? run.moments.map((_, at) => [key(at), body(at)]) : []), look, caches.look);
   const each = useAnswer(key(moment), (signal) => arrays("/api/each-off", body(moment), signal), caches.off, 250);
   const more = useMemo(() => each.answer && means(each.answer), [each.answer]);
   const toggle = (name) => setOff((before) => new Set(before.has(name) ? [...before].filter((one) => one !== name) : [...before, name]));
@@ -101,7 +107,7 @@ function App({ first }) {
         <${Look} ...${{ run, trace, place, choose, head, shade, setShade, text, setText, step, body: (more) => body(moment, more), keyOf: (more) => key(moment, more) }} />
       </div>
       <div class="column">
-        <${Written} ...${{ run, moment, step, names, cache: caches.write }} />
+        <${Written} ...${{ run, moment, step, names, cache: caches.write, isFast }} />
         <section aria-label="Attention"><h2>What the heads attend to</h2>
           <p class="quiet">Each row of a picture is a token, each column one that it looks back at; the coloured row is the one that predicts <code>${alone(trace.names[trace.ids[place]])}</code>. A number says how much more the text surprises without that head, in nats per token; its switch takes the head away.</p>
           <${Heads} ...${{ run, trace, place: place - 1, chosen: head, choose: (one) => { chooseHead(one); setShade("attention"); }, off, toggle, more }} />
@@ -214,13 +220,13 @@ function One({ run, trace, place, head, choose, body, keyOf }) {
     <${Enlarged} trace=${trace} cells=${cells} row=${Math.floor((place - 1) / cell)} name=${`Layer ${head.layer + 1}, head ${head.head + 1}`} choose=${choose} /></section>`;
 }
 
-function Written({ run, moment, step, names, cache }) {
+function Written({ run, moment, step, names, cache, isFast }) {
   const [asked, ask] = useState({ prompt: "", temperature: 0.8, seed: 1, tokens: 240 });
   const key = (at) => JSON.stringify([run.moments[at], names, asked]);
   const body = (at) => ({ step: run.moments[at], text: asked.prompt, off: names, tokens: asked.tokens, temperature: asked.temperature, seed: asked.seed });
   const wrote = useAnswer(key(moment), (signal) => json("/api/write", body(moment), signal), cache);
   usePrefetch(
-    () => run.moments.map((_, at) => [key(at), body(at)]),
+    () => (isFast ? run.moments.map((_, at) => [key(at), body(at)]) : []),
     (one, signal) => json("/api/write", one, signal),
     cache,
   );
