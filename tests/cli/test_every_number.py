@@ -37,6 +37,7 @@ GIVEN = {
     "sample": [["first", "--tokens", "2", "--threads", "1"]],
     "chat": [["first", "--tokens", "2", "--threads", "1"]],
     "serve": [["first", "--port", "0", "--threads", "1"]],
+    "studio": [["first", "--port", "0"]],
     "ladder": [["text.txt", "--rung", "bigram", "--steps", "2", "--seeds", "1"]],
     "explain": [["batches", "--data", "text.txt"]],
     "tune": [

@@ -19,6 +19,7 @@ from quoth.system.errors import InputError, suggestion
 from quoth.system.files import write_atomic
 from quoth.train.optimizers import OptimizerConfig
 from quoth.train.schedule import Pace
+from quoth.train.snapshots import MOST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +110,8 @@ class RunConfig:
         for name in ("minutes", "steps", "checkpoint_minutes", "spikes", "validation_tokens", *counts):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}.")
+        if self.snapshots > MOST:
+            raise InputError(f"snapshots must be at most {MOST:,}, not {self.snapshots:,}.")
         if not (self.minutes or self.steps):
             raise InputError("A run needs --minutes or --steps above 0.")
         if self.pace:

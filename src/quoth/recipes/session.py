@@ -142,6 +142,7 @@ class Session:
                 yield from self._train(view, objective)
                 yield from self._end()
         finally:
+            self.snapshots.wait()
             if self.lock:
                 self.lock.release()
 
@@ -394,6 +395,5 @@ class Session:
             yield from self._evaluate(1.0, final=True)
         self.metrics.flush()
         known = summary(self)
-        if self.world.leads:
-            write_end(self, known)
+        write_end(self, known)
         yield Finished(self.state.step, known)

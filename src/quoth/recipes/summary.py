@@ -57,7 +57,12 @@ def summary(s: Session) -> dict[str, Any]:
 
 
 def write_end(s: Session, known: dict[str, Any]) -> None:
-    """Write the summary that is `known` and the report of a run, and its pace if it was measured by the clock."""
+    """Write the summary that is `known` and the report of a run, and its pace if it was measured by the clock.
+
+    The first of several processes writes.
+    """
+    if not s.world.leads:
+        return
     if isinstance(s.budget, Clock) and not s.ended:
         write_pace(s.folder / "config.toml", Pace(s.budget.pace, s.state.step))
     write_atomic(s.folder / "summary.json", as_json(known))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,11 @@ class Checkpoints:
         if problem := self.world.attempt(self._keeper.finish):
             self.step = -1
         return problem
+
+    def wait(self) -> None:
+        """Wait until this rank writes nothing more, whatever the others do: it ends with an error."""
+        with suppress(InputError):
+            self._keeper.finish()
 
     def mark_best(self, step: int) -> str:
         """Record that a saved step is the best so far; return the outcome."""

@@ -12,6 +12,8 @@ from quoth.text.tokenizer import Tokenizer
 from quoth.train.keeper import SNAPSHOTS, snapshots, step_of
 from quoth.train.saving import Checkpoints
 
+# More would show no more; each takes as much as the model.
+MOST = 1000
 # The share of a run at which the first snapshot after the one before training is taken.
 EARLIEST = 1 / 512
 
@@ -51,6 +53,10 @@ class Snapshots:
     def settle(self) -> str:
         """Wait until the snapshot that was begun is on the disk; return the outcome."""
         return self._saved.settle()
+
+    def wait(self) -> None:
+        """Wait until this rank writes nothing more, whatever the others do."""
+        self._saved.wait()
 
     def cut(self, step: int) -> None:
         """Remove the snapshots of later steps, since a run that goes back takes them again."""
