@@ -157,10 +157,14 @@ def test_a_run_that_trains_is_followed(page: playwright.Page, opened: Opened) ->
     shutil.copytree(folder / "snapshots" / "step-000000", folder / "snapshots" / "step-000110")
     page.wait_for_selector("h2:text('What it writes at step 110')")
     log.cut(100)
+    page.wait_for_selector(".note", state="detached")
+    log.add(step=120, loss=1.125, **numbers)
+    page.wait_for_selector(".live :text('step 120, loss 1.125')")
+    log.cut(100)
     shutil.rmtree(folder / "snapshots" / "step-000110")
     lock.release()
     page.wait_for_selector("h2:text('What it writes at step 100')")
-    page.wait_for_selector(".live :text('step 110')", state="detached")
+    page.wait_for_selector(".live :text('step 1')", state="detached")
 
 
 def test_a_page_without_its_code_says_what_to_do(browser: playwright.Browser, opened: Opened) -> None:

@@ -106,18 +106,16 @@ def silenced(model: GPT, off: Sequence[Part]) -> GPT:
         InputError: the model's blocks are not of the usual kind.
     """
     model = copy.deepcopy(model)
-    K = model.config.head_size
-    for layer, block in enumerate(layers_of(model)):
-        for part in off:
-            if part.layer != layer:
-                continue
-            last: nn.Linear = block.attention.out if part.name == "attention" else block.mlp.down
-            if part.head is not None:
-                last.weight[:, part.head * K : (part.head + 1) * K] = 0
-                continue
-            last.weight.zero_()
-            if last.bias is not None:
-                last.bias.zero_()
+    layers, K = layers_of(model), model.config.head_size
+    for part in off:
+        block = layers[part.layer]
+        last: nn.Linear = block.attention.out if part.name == "attention" else block.mlp.down
+        if part.head is not None:
+            last.weight[:, part.head * K : (part.head + 1) * K] = 0
+            continue
+        last.weight.zero_()
+        if last.bias is not None:
+            last.bias.zero_()
     return model
 
 

@@ -131,7 +131,7 @@ def described(run: OpenRun) -> dict[str, Any]:
         for name in ("loss", "validation_loss")
     }
     facts = {name: record.facts.get(name) for name in ("data", "tokenizer")}
-    shape = {name: getattr(config, name) for name in ("layers", "heads", "width", "context", "vocabulary", "mlp")}
+    shape = {name: getattr(config, name) for name in ("layers", "heads", "width", "context")}
     return {
         "name": run.folder.resolve().name,
         **facts,

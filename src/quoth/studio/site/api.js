@@ -24,7 +24,7 @@ export async function arrays(path, body, signal) {
 export function unpacked(block) {
   const size = new DataView(block).getUint32(0, true);
   const { facts, arrays: places } = JSON.parse(new TextDecoder().decode(new Uint8Array(block, 4, size)));
-  const found = { ...facts, bytes: block.byteLength };
+  const found = { ...facts };
   for (const [name, [type, shape, place]] of Object.entries(places)) {
     const count = shape.reduce((product, side) => product * side, 1);
     const at = 4 + size + place;

@@ -1,6 +1,7 @@
 // The run as it trains: what the server tells of its log and its folder, and one line of where it stands.
 
 import { useEffect } from "preact/hooks";
+import { json } from "/static/api.js";
 import { grouped, html, percent, short } from "/static/words.js";
 
 // A curve with one more point; a step that is taken again replaces what was there.
@@ -22,12 +23,16 @@ export function withLines(run, lines) {
   return { ...run, curves, notes, now };
 }
 
-export function useLive(run, change, again) {
+export function useLive(run, change) {
   useEffect(() => {
     const source = new EventSource(`/api/live?place=${encodeURIComponent(run.place)}`);
     source.addEventListener("lines", (event) => change((before) => withLines(before, JSON.parse(event.data))));
     source.addEventListener("folder", (event) => change((before) => ({ ...before, ...JSON.parse(event.data) })));
-    source.addEventListener("again", again);
+    // The log was written anew: what it said before counts no more, what the folder holds still does.
+    source.addEventListener("again", async () => {
+      const { curves, notes } = await json("/api/run");
+      change((before) => ({ ...before, curves, notes, now: null }));
+    });
     return () => source.close();
   }, []);
 }

@@ -69,7 +69,7 @@ function App({ first }) {
   const [run, change] = useState(first);
   const caches = useRef({ look: new Cache(), write: new Cache(), off: new Cache() }).current;
   const [moment, go] = useState(run.moments.length - 1);
-  useLive(run, change, async () => change({ ...(await json("/api/run")), example: run.example }));
+  useLive(run, change);
   // Whoever looks at the newest moment goes on looking at the newest.
   const newest = useRef(run.moments.length - 1);
   useEffect(() => {

@@ -4,7 +4,7 @@ import { h } from "preact";
 import htm from "htm";
 
 export const html = htm.bind(h);
-export const percent = (p) => (p >= 0.995 ? "100%" : p >= 0.095 ? `${Math.round(100 * p)}%` : p >= 0.0095 ? `${(100 * p).toFixed(0)}%` : "<1%");
+export const percent = (p) => (p >= 0.0095 ? `${Math.round(100 * p)}%` : "<1%");
 export const nats = (loss) => `${loss.toFixed(2)} nats`;
 export const signed = (x, digits = 2) => `${x < 0 ? "−" : "+"}${Math.abs(x).toFixed(digits)}`;
 export const grouped = (n) => n.toLocaleString("en");
